@@ -1,0 +1,71 @@
+"""`tuner board RUN`: TensorBoard on a run folder, on this machine only."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from tuner import command
+from tuner.errors import UsageError
+from tuner.layout import RunDir
+
+HOST = "127.0.0.1"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until interrupted and return the exit code."""
+    return command.run(_main, parser(), argv)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = command.parser("board", __doc__)
+    parser.add_argument("run", metavar="RUN", help="a run folder, such as runs/cartpole")
+    parser.add_argument("--port", type=int, metavar="N", help="port (6006, or a free one)")
+    return parser
+
+
+def _main(args: argparse.Namespace) -> int:
+    run_dir = RunDir.existing(args.run)
+    port = _port(args.port)
+    print(f"TensorBoard       http://{HOST}:{port}/  (end it with Ctrl-C)")
+    print(f"Optuna Dashboard  optuna-dashboard sqlite:///{run_dir.study}", flush=True)
+    serve = [sys.executable, "-m", "tensorboard.main", f"--logdir={run_dir.path}", f"--host={HOST}", f"--port={port}"]
+    process = subprocess.Popen(serve, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})  # noqa: S603 our own words
+    try:
+        return 0 if process.wait() == 0 else 1
+    except KeyboardInterrupt:
+        process.wait()
+        return 0
+    finally:
+        process.terminate()
+
+
+def _port(asked: int | None) -> int:
+    """The asked port, or 6006, or where that is taken a free one.
+
+    Raises:
+        UsageError: the asked port is not to be had.
+    """
+    if asked is not None and not 1 <= asked <= 65535:
+        raise UsageError(f"--port {asked}: must be from 1 to 65535")
+    for port in (asked or 6006, 0):
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((HOST, port))
+            except OSError as error:
+                if asked is not None:
+                    raise UsageError(f"--port {asked}: {error.strerror}; choose another or leave it out") from error
+                continue
+            found: int = trial.getsockname()[1]
+            return found
+    raise UsageError("no free port on this machine")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Verified checkpoints of one trial: written beside, sealed by a manifest, renamed, and read only when they verify."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tuner.files import MANIFEST, fsync_dir, manifest_problem, replace_link, write_manifest
+from tuner.layout import TrialDir
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+KEEP = 2
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Where a run stood when its checkpoint was written; RLlib's own counters are wrong after a restore."""
+
+    iteration: int
+    env_steps: int
+    episodes: int
+    wall_s: float
+
+
+def save(trial: TrialDir, counters: Counters, write: Callable[[Path], None]) -> Path:
+    """Let `write` fill a folder, seal it, and make it the trial's newest checkpoint; the newest two are kept."""
+    tmp = trial.checkpoints / f".tmp-{counters.iteration}"
+    shutil.rmtree(tmp, ignore_errors=True)
+    tmp.mkdir(parents=True)
+    write(tmp)
+    versions = {name: version(name) for name in ("ray", "torch")}
+    write_manifest(tmp, {"format": FORMAT, "counters": asdict(counters), "versions": versions})
+    final = trial.checkpoint_at(counters.iteration)
+    shutil.rmtree(final, ignore_errors=True)  # only ever one that does not verify: a trial never repeats a good one
+    tmp.rename(final)
+    fsync_dir(trial.checkpoints)
+    replace_link(trial.checkpoint, final)
+    for iteration in trial.iterations()[KEEP:]:
+        shutil.rmtree(trial.checkpoint_at(iteration))
+    return final
+
+
+def newest_valid(trial: TrialDir) -> tuple[Path, Counters] | None:
+    """The newest checkpoint whose every byte is as it was written, and its counters; nothing is unpickled."""
+    for iteration in trial.iterations():
+        folder = trial.checkpoint_at(iteration)
+        problem = manifest_problem(folder)
+        if problem is None:
+            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+            return folder, Counters(**manifest["counters"])
+        logger.warning("%s: not used, %s", folder, problem)
+    return None

@@ -1,0 +1,53 @@
+"""What all commands share: their parser, their last line on stderr, and their exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from tuner.errors import EXIT_INTERRUPTED, SweepError
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """A command's parser; its description is the module's first docstring line."""
+    summary = (doc or "").splitlines()[0].partition(": ")[2]
+    return argparse.ArgumentParser(
+        prog=f"tuner {name}", description=summary[:1].upper() + summary[1:],
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        epilog="exit codes: 0 done, 1 trials failed, 2 bad input, 3 run folder refused, 75 interrupted: run it again",
+    )  # fmt: skip
+
+
+def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parse, run, and turn an error into one message and its exit code."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    args = parser.parse_args(argv)
+    try:
+        return main(args)
+    except SweepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command goes on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def seconds(text: str) -> float:
+    """`90s`, `10m`, `2h` or a plain number as seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a time such as 90s, 10m or 2h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """`KEY=VALUE` as its two parts."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}: write KEY=VALUE, such as gamma=0.98")
+    return key.strip(), value

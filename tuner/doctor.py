@@ -1,0 +1,114 @@
+"""`tuner doctor [RUN]`: what this machine can run, and whether a run folder is sound. Changes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+
+from tuner import command
+from tuner.episodes import outcome_of, read_rows
+from tuner.errors import EXIT_STATE, StateError
+from tuner.files import manifest_problem
+from tuner.layout import RunDir
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Examine and return the exit code: 3 where a run folder is not sound."""
+    return command.run(_main, parser(), argv)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = command.parser("doctor", __doc__)
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder to examine")
+    return parser
+
+
+def _main(args: argparse.Namespace) -> int:
+    if args.run is None:
+        for name, finding in machine_findings():
+            print(f"{name:<9} {finding}")
+        return 0
+    run_dir = RunDir.existing(args.run)
+    problems = list(run_problems(run_dir))
+    for problem in problems:
+        print(problem)
+    if problems:
+        print(f"error: {run_dir.path}: {len(problems)} problems, see above; nothing was changed", file=sys.stderr)
+        return EXIT_STATE
+    print(f"{run_dir.path}: sound")
+    return 0
+
+
+def machine_findings() -> Iterator[tuple[str, str]]:
+    """What this machine has, line by line."""
+    from tuner import cluster
+    from tuner.plan import versions
+
+    machine = cluster.machine()
+    found = versions()
+    yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield "packages", ", ".join(f"{name} {found[name]}" for name in found if name != "python")
+    yield "cores", f"{machine.cpus}: that many trials at once, one core each"
+    yield "GPUs", str(machine.gpus) if machine.gpus else "none that torch sees"
+    yield "engines", "rllib"
+    yield "disk", f"{shutil.disk_usage('.').free / 1e9:.0f} GB free here"
+
+
+def run_problems(run_dir: RunDir) -> Iterator[str]:
+    """What is wrong with a run folder, each with where it is; nothing for a sound one."""
+    from tuner.results import open_study
+    from tuner.study import TrialState
+
+    if run_dir.study.is_file() and (problem := _database_problem(run_dir)):
+        yield problem
+        return
+    try:
+        study, _ = open_study(run_dir)
+        records = study.records()
+    except StateError as error:
+        yield str(error)
+        return
+    known = {record.number for record in records}
+    for number, folder in run_dir.trial_dirs():
+        if number not in known:
+            yield f"{folder.path}: the study has no trial {number}"
+    for record in records:
+        if record.state is not TrialState.COMPLETE:
+            continue  # it goes on, or nothing of it counts
+        folder = run_dir.trial(record.number)
+        try:
+            config = json.loads(folder.config.read_bytes())
+            rows = read_rows(folder.episodes)
+        except (OSError, ValueError, StateError) as error:
+            yield f"{folder.path}: {error}"
+            continue
+        for name, value in record.params.items():
+            if config.get(name) != value:
+                yield f"{folder.config}: {name} is {config.get(name)!r}, the study says {value!r}"
+        if outcome_of(rows, study.goal) != record.outcome:
+            yield f"{folder.episodes}: its rows do not give the outcome in the study"
+        saved = folder.iterations()
+        if not saved:
+            yield f"{folder.checkpoints}: no checkpoint"
+        elif problem := manifest_problem(folder.checkpoint_at(saved[0])):
+            yield f"{folder.checkpoint_at(saved[0])}: does not verify, {problem}"
+
+
+def _database_problem(run_dir: RunDir) -> str | None:
+    try:
+        with sqlite3.connect(f"file:{run_dir.study}?mode=ro", uri=True) as database:
+            answer = database.execute("PRAGMA integrity_check").fetchone()[0]
+        database.close()
+    except sqlite3.Error as error:
+        return f"{run_dir.study}: {error}"
+    return None if answer == "ok" else f"{run_dir.study}: {answer}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Durable files: written whole or not at all, locked by one process, verified by a manifest."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import AlreadyRunning
+
+MANIFEST = "manifest.json"
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Replace `path`: a reader, or a crash, sees the old bytes or the new ones, never a mix."""
+    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with tmp.open("wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    tmp.replace(path)
+    fsync_dir(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as JSON that a person can read."""
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def fsync_dir(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Put the finished folder `source` in the place of `target`, which may exist."""
+    retired = target.with_name(f".{target.name}.{os.getpid()}.old")
+    shutil.rmtree(retired, ignore_errors=True)
+    if target.exists():
+        target.rename(retired)
+    source.rename(target)
+    fsync_dir(target.parent)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def replace_link(link: Path, target: Path) -> None:
+    """Point the relative symbolic `link` at `target`, by rename."""
+    tmp = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    tmp.unlink(missing_ok=True)
+    tmp.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+    tmp.replace(link)
+    fsync_dir(link.parent)
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """List every file of `folder` with size and SHA-256 beside `facts`, all of it on disk before returning."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": sha256(path)}
+    write_json(folder / MANIFEST, facts | {"files": files})
+
+
+def manifest_problem(folder: Path) -> str | None:
+    """What in `folder` differs from its manifest, or None when every byte is as it was written."""
+    try:
+        listed: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{MANIFEST}: {type(error).__name__}"
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink()}
+    for name in sorted(present - {MANIFEST} - listed.keys()):
+        return f"{name}: not in the manifest"
+    for name, facts in listed.items():
+        path = folder / name
+        if name not in present or path.is_symlink():
+            return f"{name}: missing"
+        if path.stat().st_size != facts["size"] or sha256(path) != facts["sha256"]:
+            return f"{name}: changed"
+    return None
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def lock(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file `path`; the kernel releases it when the owner dies, however it dies.
+
+    Raises:
+        AlreadyRunning: a live process holds it; `busy` says what that means and what to do.
+    """
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise AlreadyRunning(f"{busy}, owned by {file.read().strip() or 'another process'}") from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield

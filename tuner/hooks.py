@@ -1,0 +1,156 @@
+"""Where Tune meets the study: the Searcher that asks and tells it, and the Stopper that reports to it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ray.tune import Stopper
+from ray.tune.search import Searcher
+
+from tuner.episodes import Outcome
+from tuner.study import SweepStudy, TrialRecord
+
+# Starts that a trial may have before a machine that keeps failing counts against it.
+MAX_ATTEMPTS = 4
+
+
+class Watcher(Protocol):
+    """Somebody who follows a sweep: the reporter, TensorBoard, the live view."""
+
+    def on_start(self, record: TrialRecord) -> None:
+        """A trial was started, for the first time or again."""
+
+    def on_progress(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
+        """A running trial had a result."""
+
+    def on_finish(self, record: TrialRecord) -> None:
+        """A trial is COMPLETE, PRUNED or FAILED."""
+
+
+@dataclass
+class LiveTrial:
+    """A trial that Tune is running."""
+
+    record: TrialRecord
+    last: Mapping[str, Any] = field(default_factory=dict)
+    is_pruned: bool = False
+
+
+class StudySearcher(Searcher):
+    """Gives Tune the study's trials: interrupted ones first, then new ones, at most `parallel` at once."""
+
+    def __init__(
+        self,
+        study: SweepStudy,
+        *,
+        trials: int,
+        parallel: int,
+        to_config: Callable[[TrialRecord], dict[str, Any]],
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        super().__init__()
+        self.live: dict[str, LiveTrial] = {}
+        self._study = study
+        self._trials = trials
+        self._parallel = parallel
+        self._to_config = to_config
+        self._watchers = watchers
+        records = study.records()
+        self._started = len(records)
+        self._open = deque(record.number for record in records if not record.is_finished)
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Accept anything: the objective is the study's own."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's configuration, None while nothing can start, FINISHED when nothing is left."""
+        if len(self.live) >= self._parallel:
+            return None
+        if self._open:
+            record = self._study.reopen(self._open.popleft())
+        elif self._started < self._trials:
+            record = self._study.start_next()
+            self._started += 1
+        else:  # a trial that runs may still come back, when its machine fails
+            return None if self.live else Searcher.FINISHED
+        self._study.add_attempt(record.number)
+        record = self._study.record(record.number)
+        self.live[trial_id] = LiveTrial(record)
+        for watcher in self._watchers:
+            watcher.on_start(record)
+        return self._to_config(record)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the study what became of a trial; one that Tune or the machine ended early will go on."""
+        live = self.live.pop(trial_id, None)
+        if live is None:
+            return
+        number, last = live.record.number, live.last
+        wall_s = float(last.get("wall_s", 0.0))
+        if error:
+            if live.record.attempts < MAX_ATTEMPTS:
+                self._open.append(number)
+                return
+            self._study.fail(number, f"its process died {live.record.attempts} times", wall_s)
+        elif last.get("failed"):
+            self._study.fail(number, last["failed"], wall_s)
+        elif live.is_pruned:
+            self._study.prune(number, outcome_in(last), wall_s)
+        elif last.get("done"):
+            self._study.complete(number, outcome_in(last), wall_s)
+        else:
+            self._study.interrupt(number)
+            return
+        record = self._study.record(number)
+        for watcher in self._watchers:
+            watcher.on_finish(record)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the state."""
+
+
+class StudyStopper(Stopper):
+    """Hands every result to the study and the watchers, and stops a trial that the study's pruner gives up."""
+
+    def __init__(self, study: SweepStudy, searcher: StudySearcher, watchers: Sequence[Watcher] = ()) -> None:
+        self._study = study
+        self._searcher = searcher
+        self._watchers = watchers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its stoppers into snapshots that nobody reads."""
+        return {}
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether the pruner ends this trial."""
+        live = self._searcher.live.get(trial_id)
+        if live is None:
+            return False
+        live.last = dict(result)
+        if not result["failed"]:
+            for watcher in self._watchers:
+                watcher.on_progress(live.record, result)
+        for episode, value in result.get("reports", ()):
+            self._study.report(live.record.number, episode, value)
+            # The baseline always runs to its end: everything is compared with it.
+            if not result["done"] and not live.record.is_baseline and self._study.is_hopeless(live.record.number):
+                live.is_pruned = True
+                return True
+        return False
+
+    def stop_all(self) -> bool:
+        """Never: one trial's fate is not another's."""
+        return False
+
+
+def outcome_in(result: Mapping[str, Any]) -> Outcome:
+    """The outcome that a trial's result carries."""
+    names = ("episodes", "env_steps", "episodes_to_threshold", "best_mean")
+    return Outcome(**{name: result[name] for name in names})

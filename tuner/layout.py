@@ -1,0 +1,153 @@
+"""The run folder: every path in it and every name it may have. Joins names nowhere else; holds no data."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.errors import StateError, UsageError
+from tuner.files import lock
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TRIAL = re.compile(r"\d{4,}")
+_ITERATION = re.compile(r"iter-(\d+)")
+
+
+def safe_name(text: str) -> str:
+    """`text` with every character outside [A-Za-z0-9._-] as `-`, for a default name."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text).lstrip(".-_")[:64] or "sweep"
+
+
+@dataclass(frozen=True)
+class TrialDir:
+    """One trial's folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def episodes(self) -> Path:
+        return self.path / "episodes.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The relative link to the newest checkpoint."""
+        return self.path / "checkpoint"
+
+    def checkpoint_at(self, iteration: int) -> Path:
+        """The checkpoint that was written after `iteration`."""
+        return self.checkpoints / f"iter-{iteration}"
+
+    def iterations(self) -> list[int]:
+        """The iterations that have a checkpoint, newest first."""
+        names = (path.name for path in self.checkpoints.iterdir()) if self.checkpoints.is_dir() else ()
+        return sorted((int(match[1]) for name in names if (match := _ITERATION.fullmatch(name))), reverse=True)
+
+    def make(self) -> TrialDir:
+        """Create the folder where it is missing."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        return self
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """One sweep's folder."""
+
+    path: Path
+
+    @classmethod
+    def named(cls, out: str | Path, name: str) -> RunDir:
+        """The run folder OUT/NAME, which need not exist.
+
+        Raises:
+            UsageError: a name that is not a plain folder name.
+        """
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"--name {name!r}: must be 1 to 64 letters, digits, dots, dashes or underscores, and begin with a "
+                f"letter or digit; try --name {safe_name(name)}"
+            )
+        path = Path(out) / name
+        if path.is_symlink() and not path.resolve().is_relative_to(Path(out).resolve()):
+            raise UsageError(f"{path}: is a link out of {out}; remove the link or use another --name")
+        return cls(path)
+
+    @classmethod
+    def existing(cls, path: str | Path) -> RunDir:
+        """The run folder at `path`.
+
+        Raises:
+            UsageError: there is none.
+        """
+        run_dir = cls(Path(path))
+        if not run_dir.path.is_dir():
+            raise UsageError(f"{path}: no such run folder; `ls {Path(path).parent}` shows what there is")
+        if not run_dir.sweep.is_file():
+            raise UsageError(f"{path}: not a run folder, it has no sweep.json; name one that `sweep` wrote")
+        return run_dir
+
+    def make(self) -> RunDir:
+        """Create the folder where it is missing.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        try:
+            (self.path / "trials").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--out {self.path.parent}: {error.strerror}; choose a folder you can write") from error
+        if not os.access(self.path, os.W_OK):
+            raise UsageError(f"{self.path}: Permission denied; choose another --out")
+        return self
+
+    @property
+    def sweep(self) -> Path:
+        return self.path / "sweep.json"
+
+    @property
+    def study(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
+    def trial(self, number: int) -> TrialDir:
+        """The folder of the trial with this number in the study."""
+        return TrialDir(self.trials / f"{number:04d}")
+
+    def trial_dirs(self) -> Iterator[tuple[int, TrialDir]]:
+        """Every trial folder that exists, by number."""
+        names = sorted(path.name for path in self.trials.iterdir()) if self.trials.is_dir() else []
+        for name in names:
+            if _TRIAL.fullmatch(name):
+                yield int(name), TrialDir(self.trials / name)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Own the folder while the context lasts; a dead owner's lock is free.
+
+        Raises:
+            AlreadyRunning: a live process owns it.
+        """
+        if not self.path.is_dir():
+            raise StateError(f"{self.path}: vanished while it was opened; run the same command again")
+        return lock(self.path / ".lock", f"{self.path}: a sweep is already running here; wait for it or use --name")

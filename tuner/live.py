@@ -1,0 +1,303 @@
+"""What a person sees while a sweep runs: a live view on a terminal or in a notebook, one line an event elsewhere."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tuner.parameters import display
+from tuner.study import SweepStudy, TrialRecord, TrialState
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass
+class RunningTrial:
+    """A running trial as its results tell."""
+
+    record: TrialRecord
+    started: float
+    episodes: int = 0
+    mean_reward: float | None = None
+    means: list[float] = field(default_factory=list)
+
+
+class SweepState:
+    """The figures that every view shows."""
+
+    def __init__(self, study: SweepStudy, trials: int, parallel: int, seconds: float | None) -> None:
+        self.study = study
+        self.trials = trials
+        self.parallel = parallel
+        self.started = time.monotonic()
+        self.deadline = None if seconds is None else self.started + seconds
+        self.running: dict[int, RunningTrial] = {}
+        records = study.records()
+        self.finished = {record.number: record for record in records if record.is_finished}
+
+    @property
+    def baseline(self) -> TrialRecord | None:
+        """The baseline, once it has finished."""
+        return self.finished.get(0)
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best COMPLETE trial so far."""
+        complete = [record for record in self.finished.values() if record.state is TrialState.COMPLETE]
+        return min(complete, key=lambda record: (record.value, record.number), default=None)
+
+    def on_start(self, record: TrialRecord) -> None:
+        """Add a running trial."""
+        self.running[record.number] = RunningTrial(record, time.monotonic())
+
+    def on_progress(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
+        """Bring a running trial up to date."""
+        trial = self.running[record.number]
+        trial.episodes, trial.mean_reward = result["episodes"], result["mean_reward"]
+        if trial.mean_reward is not None:
+            trial.means.append(trial.mean_reward)
+
+    def on_finish(self, record: TrialRecord) -> None:
+        """Move a trial to the finished ones."""
+        self.running.pop(record.number, None)
+        self.finished[record.number] = record
+
+    def time_left(self) -> tuple[float, float] | None:
+        """Seconds left, as a range from the middle half of the finished trials' durations; None before the second."""
+        now = time.monotonic()
+        durations = sorted(record.wall_s for record in self.finished.values() if record.wall_s > 0)
+        if len(durations) < 2:
+            return None
+        elapsed = [now - trial.started for trial in self.running.values()]
+        waiting = max(0, self.trials - len(self.finished) - len(self.running))
+        low, high = (_left(duration, elapsed, waiting, self.parallel) for duration in _middle_half(durations))
+        if self.deadline is not None:
+            limit = max(0.0, self.deadline - now)
+            low, high = min(low, limit), min(high, limit)
+        return low, high
+
+    def in_words(self, record: TrialRecord) -> str:
+        """How a finished trial did, in a few words."""
+        if record.state is TrialState.FAILED:
+            return f"FAILED: {record.reason}"
+        outcome = record.outcome
+        if outcome is None or outcome.best_mean is None:
+            return record.state.value
+        if outcome.episodes_to_threshold is not None:
+            return f"{self.study.goal.threshold:g} reached at episode {outcome.episodes_to_threshold}"
+        return f"best mean {outcome.best_mean:.1f} in {outcome.episodes} episodes"
+
+
+class LinesView:
+    """One line an event, no control characters."""
+
+    def __init__(self, state: SweepState, stream: TextIO) -> None:
+        self._state = state
+        self._stream = stream
+
+    def __enter__(self) -> LinesView:
+        done = len(self._state.finished)
+        self._print(f"sweep of {self._state.trials} trials, {done} done, {self._state.parallel} at once")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def on_start(self, record: TrialRecord) -> None:
+        """A line for a trial that starts."""
+        self._state.on_start(record)
+        kind = "baseline" if record.is_baseline else _in_short(record.suggested)
+        again = f", attempt {record.attempts}" if record.attempts > 1 else ""
+        self._print(f"trial {record.number} started{again}: {kind}")
+
+    def on_progress(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
+        """No line: a log is read by events."""
+        self._state.on_progress(record, result)
+
+    def on_finish(self, record: TrialRecord) -> None:
+        """A line for a trial that ended, with the best so far and the time left."""
+        state = self._state
+        state.on_finish(record)
+        best = state.best
+        so_far = f"; best: trial {best.number}, {state.in_words(best)}" if best else ""
+        words = state.in_words(record)
+        name = record.state.value if not words.startswith(record.state.value) else ""
+        self._print(
+            f"trial {record.number} {name}{': ' if name else ''}{words}, {record.wall_s:.0f} s; "
+            f"{len(state.finished)}/{state.trials} done{so_far}; time left {in_time(state.time_left())}"
+        )
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class TerminalView:
+    """A table that stays in place: progress, best against baseline, a bar and a curve for each running trial."""
+
+    def __init__(self, state: SweepState, console: Console) -> None:
+        self._state = state
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=False)
+
+    def __enter__(self) -> TerminalView:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def on_start(self, record: TrialRecord) -> None:
+        """Show a trial that starts."""
+        self._state.on_start(record)
+
+    def on_progress(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
+        """Show a running trial's result."""
+        self._state.on_progress(record, result)
+
+    def on_finish(self, record: TrialRecord) -> None:
+        """Show a trial that ended."""
+        self._state.on_finish(record)
+
+    def _render(self) -> Group:
+        return render(self._state)
+
+
+class NotebookView:
+    """The terminal's table as a notebook cell's output, redrawn in place."""
+
+    def __init__(self, state: SweepState) -> None:
+        from IPython.display import HTML, display
+
+        self._state = state
+        self._html = HTML
+        self._handle = display(HTML(""), display_id=True)
+        self._drawn = 0.0
+
+    def __enter__(self) -> NotebookView:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._draw(every_s=0)
+
+    def on_start(self, record: TrialRecord) -> None:
+        """Show a trial that starts."""
+        self._state.on_start(record)
+        self._draw()
+
+    def on_progress(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
+        """Show a running trial's result."""
+        self._state.on_progress(record, result)
+        self._draw()
+
+    def on_finish(self, record: TrialRecord) -> None:
+        """Show a trial that ended."""
+        self._state.on_finish(record)
+        self._draw(every_s=0)
+
+    def _draw(self, every_s: float = 0.5) -> None:
+        if time.monotonic() - self._drawn < every_s:
+            return
+        self._drawn = time.monotonic()
+        console = Console(record=True, width=100, file=io.StringIO(), force_jupyter=False)
+        console.print(render(self._state))
+        style = "font-family:monospace;line-height:1.2;background:none"
+        text = console.export_html(inline_styles=True, code_format=f'<pre style="{style}">{{code}}</pre>')
+        self._handle.update(self._html(text))
+
+
+def view_for(state: SweepState, stream: TextIO | None = None) -> LinesView | TerminalView | NotebookView:
+    """The view that fits where the output goes."""
+    stream = stream or sys.stdout
+    if _is_notebook():
+        return NotebookView(state)
+    if stream.isatty():
+        return TerminalView(state, Console(file=stream))
+    return LinesView(state, stream)
+
+
+def render(state: SweepState) -> Group:
+    """The live view's picture of a sweep."""
+    done, total = len(state.finished), max(state.trials, 1)
+    elapsed = time.monotonic() - state.started
+    head = Text.assemble(
+        (f"{done}/{state.trials} trials ", "bold"),
+        (_bar(done / total, 24), "blue"),
+        f"  {len(state.running)} running  {in_time((elapsed, elapsed))} gone  time left {in_time(state.time_left())}",
+    )
+    facts = Table.grid(padding=(0, 2))
+    if state.baseline:
+        facts.add_row("baseline", state.in_words(state.baseline))
+    best = state.best
+    if best and not best.is_baseline:
+        facts.add_row(Text("best", style="bold green"), f"trial {best.number}: {state.in_words(best)}")
+        facts.add_row("", Text(_in_short(best.suggested), style="dim"))
+    failed = [record for record in state.finished.values() if record.state is TrialState.FAILED]
+    if failed:
+        facts.add_row(
+            Text("failed", style="red"), f"{len(failed)}, the last: trial {failed[-1].number}: {failed[-1].reason}"
+        )
+    running = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading, justify in (("trial", "right"), ("episodes", "right"), ("", "left"), ("mean reward", "right")):
+        running.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    running.add_column("its course")
+    for number, trial in sorted(state.running.items()):
+        mean = "" if trial.mean_reward is None else f"{trial.mean_reward:.1f}"
+        used = trial.episodes / state.study.goal.max_episodes
+        running.add_row(str(number), str(trial.episodes), _bar(used, 12), mean, _sparkline(trial.means, 32))
+    return Group(head, facts, running)
+
+
+def in_time(seconds: tuple[float, float] | None) -> str:
+    """A range of seconds as a person says it: `40-70 s`, `3-5 min`, `unknown`."""
+    if seconds is None:
+        return "unknown"
+    low, high = seconds
+    if high < 100:
+        unit, low, high = "s", round(low), round(high)
+    elif high < 6000:
+        unit, low, high = "min", round(low / 60), round(high / 60)
+    else:
+        return f"{low / 3600:.1f}-{high / 3600:.1f} h" if high - low > 360 else f"{high / 3600:.1f} h"
+    return f"{low}-{high} {unit}" if low < high else f"{high} {unit}"
+
+
+def _left(duration: float, elapsed: Sequence[float], waiting: int, parallel: int) -> float:
+    rest = [max(0.0, duration - seconds) for seconds in elapsed]
+    return max([(sum(rest) + waiting * duration) / parallel, *rest])
+
+
+def _middle_half(durations: Sequence[float]) -> tuple[float, float]:
+    last = len(durations) - 1
+    return durations[round(0.25 * last)], durations[round(0.75 * last)]
+
+
+def _bar(share: float, width: int) -> str:
+    filled = round(min(max(share, 0.0), 1.0) * width)
+    return "━" * filled + "╌" * (width - filled)
+
+
+def _sparkline(values: Sequence[float], width: int) -> str:
+    if not values:
+        return ""
+    step = max(1, -(-len(values) // width))
+    shown = values[::step]
+    low, span = min(shown), max(shown) - min(shown) or 1.0
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in shown)
+
+
+def _in_short(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={display(v)}" for k, v in params.items())
+
+
+def _is_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    running = shell.get_ipython() if shell is not None else None
+    return running is not None and "IPKernelApp" in running.config

@@ -1,0 +1,273 @@
+"""What one invocation of a sweep will do: its options checked against space, environment, machine and run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tuner import catalog
+from tuner.catalog import GYM_PREFIX, Source
+from tuner.episodes import Goal
+from tuner.errors import SpaceChanged, SpaceError, StateError, UsageError
+from tuner.layout import RunDir
+from tuner.parameters import display
+from tuner.space import Choice, SearchSpace
+
+FORMAT = 1
+_PACKAGES = ("ray", "torch", "gymnasium", "optuna", "numpy")
+DISTRIBUTION = "rllib-ppo-tuner"
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """The options of `sweep`; None leaves a value to the space, or to the machine."""
+
+    trials: int | None = None
+    time_s: float | None = None
+    episodes: int | None = None
+    steps: int | None = None
+    threshold: float | None = None
+    window: int | None = None
+    seed: int | None = None
+    sampler_seed: int = 0
+    sampler: str = "tpe"
+    pruner: str | None = None
+    parallel: int | None = None
+    engine: str = "auto"
+    race_seeds: int = 0
+    set: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    out: str = "runs"
+    gpus_per_trial: float = 0
+    cpus_per_trial: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One invocation, ready to start."""
+
+    source: Source
+    space: SearchSpace
+    options: SweepOptions
+    run_dir: RunDir
+    trials: int
+    engine: str
+
+    @classmethod
+    def of(cls, space: str, options: SweepOptions) -> Plan:
+        """Check everything that can be refused without starting or writing anything.
+
+        Raises:
+            UsageError: an option, the space or its environment cannot be used.
+            StateError: the run folder holds another sweep.
+        """
+        from tuner.ppo.engine import chosen
+
+        source = catalog.load(space)
+        effective = effective_space(source, options)
+        trials = effective.trials
+        if options.sampler == "grid":
+            from tuner.study import check_grid
+
+            trials = min(trials, check_grid(effective) + 1)
+        _check_options(options)
+        run_dir = RunDir.named(options.out, options.name or source.name)
+        plan = cls(source, effective, options, run_dir, trials, chosen(options.engine))
+        plan.check_run_dir()
+        return plan
+
+    @property
+    def cpus_per_trial(self) -> int:
+        """CPUs of a trial, the remote environment runners of its largest configuration included."""
+        domain = self.space.params.get("num_env_runners")
+        runners = [self.space.baseline["num_env_runners"]]
+        if domain is not None:
+            runners += domain.values if isinstance(domain, Choice) else [int(domain.high)]
+        return self.options.cpus_per_trial + max(runners)
+
+    @property
+    def goal(self) -> Goal:
+        """What each trial is for, and when it must stop."""
+        return Goal(self.space.threshold, self.space.window, self.space.max_episodes, self.space.max_steps)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run folder to be gone on with."""
+        definition = self.space.to_json()
+        del definition["trials"]
+        return {
+            "definition": definition,
+            "sampler": self.options.sampler,
+            "sampler_seed": self.options.sampler_seed,
+            "engine": self.engine,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """What `sweep.json` holds."""
+        options = {k: v for k, v in dataclasses.asdict(self.options).items() if k not in ("out", "name")}
+        return {
+            "format": FORMAT,
+            "space": self.source.name,
+            "file": self.source.file,
+            "sha256": self.source.sha256,
+            **self.identity(),
+            "trials": self.trials,
+            "options": options,
+            "versions": versions(),
+            "git": git_revision(),
+        }
+
+    def check_run_dir(self) -> dict[str, Any] | None:
+        """What the run folder's `sweep.json` holds, None where there is no folder yet.
+
+        Raises:
+            StateError: it is not a run folder, or was written for another sweep.
+        """
+        path = self.run_dir.path
+        if not self.run_dir.sweep.exists():
+            # A crash between making the folder and writing sweep.json leaves it with no more than these.
+            if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - {"trials", ".lock"}):
+                raise StateError(f"{path}: exists and is not a run folder (no sweep.json); use another --name or --out")
+            return None
+        there = read_sweep(self.run_dir)
+        differences = _differences(there, self.identity())
+        if differences:
+            raise SpaceChanged(
+                f"{path}: was written for another sweep: {'; '.join(differences)}; "
+                "use --name for a new sweep, or repeat the command it was written by"
+            )
+        return there
+
+
+def effective_space(source: Source, options: SweepOptions) -> SearchSpace:
+    """The space with the options that change it.
+
+    Raises:
+        UsageError: a value is out of range; all of them are listed.
+    """
+    names = {"trials": "trials", "episodes": "max_episodes", "steps": "max_steps", "seed": "seed",
+             "threshold": "threshold", "window": "window", "pruner": "pruner"}  # fmt: skip
+    changed = {theirs: getattr(options, ours) for ours, theirs in names.items() if getattr(options, ours) is not None}
+    problems = []
+    space = source.space
+    try:
+        space = space.fixing(options.set)
+    except SpaceError as error:
+        problems += error.problems
+    try:
+        space = dataclasses.replace(space, **changed)
+    except SpaceError as error:
+        option_names = {theirs: f"--{ours}" for ours, theirs in names.items()}
+        for problem in error.problems:
+            key = problem.split(" ", 1)[0]
+            problems.append(problem.replace(key, option_names.get(key, key), 1))
+    if problems:
+        raise UsageError("\n".join(problems)) if len(problems) == 1 else SpaceError(problems, source.name)
+    return space
+
+
+def read_sweep(run_dir: RunDir) -> dict[str, Any]:
+    """What `sweep.json` holds.
+
+    Raises:
+        StateError: it cannot be read, or a newer version of this project wrote it.
+    """
+    try:
+        there: dict[str, Any] = json.loads(run_dir.sweep.read_bytes())
+        found = there["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(
+            f"{run_dir.sweep}: cannot be read ({type(error).__name__}); restore it from a copy, or use another --name"
+        ) from error
+    if found != FORMAT:
+        raise StateError(f"{run_dir.sweep}: has format {found}, this version reads {FORMAT}; update this project")
+    return there
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    found = {"python": platform.python_version(), "tuner": own_version()}
+    return found | {name: version(name) for name in _PACKAGES}
+
+
+def own_version() -> str:
+    """The installed version of this project, or `0+source` from a plain folder."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def git_revision() -> str | None:
+    """The revision of the checkout that this code runs from, `-dirty` where it was changed; None outside of git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 fixed words
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def is_gymnasium(text: str) -> bool:
+    """Whether a space is named by its environment."""
+    return text.startswith(GYM_PREFIX)
+
+
+def _check_options(options: SweepOptions) -> None:
+    if options.race_seeds:
+        raise UsageError(
+            f"--race-seeds {options.race_seeds}: the race does not exist yet in this version; use --race-seeds 0"
+        )
+    if options.time_s is not None and options.time_s <= 0:
+        raise UsageError(f"--time {options.time_s:g}s: must be above 0, such as 90s, 10m or 2h")
+    for name in ("parallel", "cpus_per_trial"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+    if options.gpus_per_trial < 0:
+        raise UsageError(f"--gpus-per-trial {options.gpus_per_trial:g}: must be at least 0")
+    if options.sampler_seed < 0:
+        raise UsageError(f"--sampler-seed {options.sampler_seed}: must be at least 0")
+
+
+_OPTION_OF = {"max_episodes": "--episodes", "max_steps": "--steps", "seed": "--seed", "threshold": "--threshold",
+              "window": "--window", "pruner": "--pruner", "sampler": "--sampler", "sampler_seed": "--sampler-seed",
+              "engine": "--engine"}  # fmt: skip
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Each difference in the user's words: `--seed is 10 there, 11 here`."""
+    ours = _flat(json.loads(json.dumps(here)))
+    theirs = _flat({name: there.get(name) for name in here})
+    found = []
+    for name in dict.fromkeys([*theirs, *ours]):
+        if theirs.get(name, "absent") != ours.get(name, "absent"):
+            word = _OPTION_OF.get(name, name)
+            found.append(
+                f"{word} is {_shown(theirs.get(name, 'absent'))} there, {_shown(ours.get(name, 'absent'))} here"
+            )
+    return found
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in identity.items():
+        if name == "definition":
+            flat |= _flat(value or {})
+        elif name in ("baseline", "params", "env_config"):
+            flat |= {f"{name}.{key}": v for key, v in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping) and "kind" in value:
+        return " ".join(f"{key} {shown}" if key != "kind" else str(shown) for key, shown in value.items())
+    return value if value == "absent" else display(value)

@@ -1,0 +1,85 @@
+"""The engine that runs RLlib's own PPO unchanged."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.ppo import PPO
+
+from tuner import recorder
+from tuner.episodes import Episode
+from tuner.ppo.config import ppo_config
+
+# RLlib's names of the learner's statistics, and the ones shown to people.
+_STATISTICS = {
+    "policy_loss": "policy_loss",
+    "vf_loss": "vf_loss",
+    "entropy": "entropy",
+    "mean_kl_loss": "kl",
+    "vf_explained_var": "vf_explained_var",
+    "default_optimizer_learning_rate": "lr",
+    "total_loss": "total_loss",
+}
+
+
+class RLlibEngine:
+    """RLlib's PPO with exact episodes."""
+
+    def __init__(
+        self, env: str, params: Mapping[str, Any], *, seed: int, env_config: Mapping[str, Any], gpus: float = 0
+    ) -> None:
+        # RLlib seeds its runners and learners itself; what it leaves to the global generators must not depend on
+        # the trial that ran in this process before.
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        self.iteration = 0
+        self.env_steps = 0
+        self._env_steps_restored = 0
+        self._algorithm: PPO = ppo_config(env, params, seed=seed, env_config=env_config, gpus=gpus).build_algo()
+        recorder.attach(self._algorithm)
+
+    def iterate(self) -> tuple[list[Episode], dict[str, float]]:
+        """Train one iteration.
+
+        Raises:
+            FloatingPointError: a loss is not finite.
+        """
+        before = self.env_steps - self._env_steps_restored
+        result = self._algorithm.train()
+        episodes, steps = recorder.take_from(self._algorithm, before)
+        self.iteration += 1
+        self.env_steps = self._env_steps_restored + steps
+        if self._env_steps_restored:
+            restored = self._env_steps_restored
+            episodes = [Episode(e.reward, e.length, e.env_steps + restored) for e in episodes]
+        statistics = _learner_statistics(result)
+        for name, value in statistics.items():
+            if not math.isfinite(value) and name != "vf_explained_var":
+                raise FloatingPointError(f"non-finite {name} ({value}) in iteration {self.iteration}")
+        return episodes, statistics
+
+    def save(self, folder: Path) -> None:
+        """Write RLlib's checkpoint."""
+        self._algorithm.save_to_path(folder.absolute())
+
+    def restore(self, folder: Path, iteration: int, env_steps: int) -> None:
+        """Go on from RLlib's checkpoint; episodes that were in flight are dropped."""
+        self._algorithm.restore_from_path(folder.absolute())
+        self.iteration = iteration
+        self._env_steps_restored = self.env_steps = env_steps
+
+    def close(self) -> None:
+        """Stop the algorithm and its runners."""
+        self._algorithm.stop()
+
+
+def _learner_statistics(result: Mapping[str, Any]) -> dict[str, float]:
+    learned = result.get("learners", {}).get("default_policy", {})
+    return {ours: float(learned[theirs]) for theirs, ours in _STATISTICS.items() if theirs in learned}

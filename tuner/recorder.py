@@ -1,0 +1,105 @@
+"""`EpisodeRecorder`: an RLlibCallback that counts episodes exactly, for our engines and for anybody's RLlib run."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any
+
+from ray.rllib.callbacks.callbacks import RLlibCallback
+
+from tuner.episodes import Episode
+
+
+class EpisodeRecorder(RLlibCallback):
+    """Exact episode metrics at the top level of every result of a single-agent RLlib run.
+
+    RLlib hands a callback the last chunk of an episode only, and its own means are NaN in an iteration in which no
+    episode ended; this callback adds the chunks up and keeps the last `window` episodes. Each result gets:
+
+    - `episodes_total`: episodes that ended since the start;
+    - `mean_reward`, `mean_length`: means over the last `window` episodes, fewer at the start, NaN before the first.
+
+    Use it as `config.callbacks(EpisodeRecorder)`; with remote environment runners the order is that of the runners.
+    """
+
+    window = 50
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.env_steps = 0
+        self._episodes: list[Episode] = []
+        self._returns: dict[str, float] = {}
+        self._total = 0
+        self._rewards: deque[float] = deque(maxlen=self.window)
+        self._lengths: deque[int] = deque(maxlen=self.window)
+
+    def on_episode_step(self, *, episode: Any, **kwargs: Any) -> None:
+        """Count one environment step."""
+        self.env_steps += 1
+        self._returns[episode.id_] = self._returns.get(episode.id_, 0.0) + float(episode.get_rewards(-1))
+
+    def on_episode_end(self, *, episode: Any, **kwargs: Any) -> None:
+        """Keep the episode; `episode.t` is its length over all chunks."""
+        reward = self._returns.pop(episode.id_, 0.0)
+        self._episodes.append(Episode(reward, int(episode.t), self.env_steps))
+
+    def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **kwargs: Any) -> None:
+        """Write the exact metrics into the result."""
+        for episode in take_episodes(algorithm):
+            self._total += 1
+            self._rewards.append(episode.reward)
+            self._lengths.append(episode.length)
+        result["episodes_total"] = self._total
+        result["mean_reward"] = math.fsum(self._rewards) / len(self._rewards) if self._rewards else math.nan
+        result["mean_length"] = math.fsum(self._lengths) / len(self._lengths) if self._lengths else math.nan
+
+    def take(self) -> tuple[list[Episode], int]:
+        """The episodes since the last call, and all environment steps counted here."""
+        episodes, self._episodes = self._episodes, []
+        return episodes, self.env_steps
+
+
+def take_episodes(algorithm: Any) -> list[Episode]:
+    """The episodes that ended on any environment runner of `algorithm` since the last call, runner by runner."""
+    return [episode for episodes, _ in _taken(algorithm) for episode in episodes]
+
+
+def attach(algorithm: Any) -> None:
+    """Record the episodes of a built algorithm without naming this class in its configuration.
+
+    RLlib pickles the configuration into every checkpoint, and a callback named there would keep the checkpoint from
+    loading where this project is not installed.
+    """
+    algorithm.env_runner_group.foreach_env_runner(_attach_to_runner)
+
+
+def take_from(algorithm: Any, env_steps_before: int) -> tuple[list[Episode], int]:
+    """The episodes since the last call with steps counted over all runners, and the steps in all.
+
+    With n remote runners, which sample side by side, an episode's `env_steps` counts n steps for each of its runner's.
+    """
+    taken = _taken(algorithm)
+    total = sum(steps for _, steps in taken)
+    episodes = []
+    for runner_episodes, runner_steps in taken:
+        runner_before = runner_steps - (total - env_steps_before) / len(taken)
+        for episode in runner_episodes:
+            made = round((episode.env_steps - runner_before) * len(taken))
+            episodes.append(Episode(episode.reward, episode.length, min(env_steps_before + made, total)))
+    return episodes, total
+
+
+def _attach_to_runner(runner: Any) -> None:
+    if runner.env is not None:
+        runner._callbacks.append(EpisodeRecorder())
+
+
+def _taken(algorithm: Any) -> list[tuple[list[Episode], int]]:
+    results = algorithm.env_runner_group.foreach_env_runner(_take_from_runner)
+    return [result for result in results if result is not None]
+
+
+def _take_from_runner(runner: Any) -> tuple[list[Episode], int] | None:
+    recorders = [callback for callback in runner._callbacks if isinstance(callback, EpisodeRecorder)]
+    return recorders[-1].take() if recorders and runner.env is not None else None

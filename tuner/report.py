@@ -1,0 +1,38 @@
+"""`tuner report RUN`: write `best/` and `summary.json` again from the study and the trials."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tuner import command
+from tuner.layout import RunDir
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the report again and return the exit code."""
+    return command.run(_main, parser(), argv)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = command.parser("report", __doc__)
+    parser.add_argument("run", metavar="RUN", help="a run folder, such as runs/cartpole")
+    return parser
+
+
+def _main(args: argparse.Namespace) -> int:
+    from tuner.reporter import Reporter
+    from tuner.results import SweepResult, open_study
+
+    run_dir = RunDir.existing(args.run)
+    with run_dir.lock():
+        study, there = open_study(run_dir)
+        summary = Reporter(run_dir, study, there["space"], there["engine"]).write()
+    print("\n".join(summary.lines(SweepResult.load(run_dir.path).changed)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

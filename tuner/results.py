@@ -1,0 +1,113 @@
+"""`SweepResult`: a run folder as Python sees it. Reads only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.episodes import Goal, read_rows
+from tuner.errors import StateError, UsageError
+from tuner.layout import RunDir
+from tuner.plan import read_sweep
+from tuner.space import SearchSpace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from tuner.study import SweepStudy
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep found, from its run folder."""
+
+    path: Path
+    summary: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> SweepResult:
+        """The result in a run folder.
+
+        Raises:
+            UsageError: there is no run folder, or no summary in it yet.
+            StateError: its summary cannot be read.
+        """
+        run_dir = RunDir.existing(path)
+        try:
+            return cls(run_dir.path, json.loads(run_dir.summary.read_bytes()))
+        except FileNotFoundError:
+            raise UsageError(
+                f"{path}: no trial has ended yet; run the sweep on, or `python -m tuner.report {path}`"
+            ) from None
+        except ValueError as error:
+            raise StateError(
+                f"{run_dir.summary}: cannot be read; `python -m tuner.report {path}` writes it again"
+            ) from error
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The best trial: number, params, seed, episodes_to_threshold, best_mean, attempts; or None."""
+        found: Mapping[str, Any] | None = self.summary["best"]
+        return found
+
+    @property
+    def baseline(self) -> Mapping[str, Any]:
+        """The baseline, in the same form."""
+        found: Mapping[str, Any] = self.summary["baseline"]
+        return found
+
+    @property
+    def changed(self) -> dict[str, tuple[Any, Any]]:
+        """The parameters in which the best trial differs from the baseline: the baseline's value and the best's."""
+        if self.best is None:
+            return {}
+        before = self.baseline["params"]
+        return {name: (before[name], value) for name, value in self.best["params"].items() if value != before[name]}
+
+    @property
+    def episodes(self) -> pd.DataFrame:
+        """Every episode of every trial: the columns of `episodes.csv` behind a column `trial`."""
+        import pandas as pd
+
+        frames = []
+        for number, folder in RunDir(self.path).trial_dirs():
+            frame = pd.DataFrame(read_rows(folder.episodes))
+            frame.insert(0, "trial", number)
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def plot(self) -> go.Figure:
+        """The best trial's reward and length beside the baseline's, as a Plotly figure.
+
+        Raises:
+            UsageError: no trial completed.
+        """
+        from tuner.figures import curves_figure
+
+        if self.best is None:
+            raise UsageError(f"{self.path}: no trial completed, so there is nothing to plot")
+        run_dir = RunDir(self.path)
+        baseline, best = (read_rows(run_dir.trial(number).episodes) for number in (0, self.best["number"]))
+        goal = Goal(self.summary["threshold"], self.summary["window"], max_episodes=1)
+        title = f"{self.summary['space']}: trial {self.best['number']} and the baseline, seed {self.best['seed']}"
+        return curves_figure(baseline, best, goal, title)
+
+
+def open_study(run_dir: RunDir) -> tuple[SweepStudy, dict[str, Any]]:
+    """The study of an existing run folder, and what its `sweep.json` holds.
+
+    Raises:
+        StateError: one of the two cannot be read.
+    """
+    from tuner.study import SweepStudy
+
+    there = read_sweep(run_dir)
+    if not run_dir.study.is_file():
+        raise StateError(f"{run_dir.study}: is missing; restore it from a copy, or use another --name")
+    space = SearchSpace.from_json(there["definition"] | {"trials": there["trials"]})
+    names = {"sampler": there["sampler"], "sampler_seed": there["sampler_seed"], "pruner": space.pruner}
+    return SweepStudy(f"sqlite:///{run_dir.study}", space, **names), there

@@ -1,0 +1,352 @@
+"""The Optuna study of a sweep: the one durable record of what was tried and what came out. The only user of Optuna."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    GridSampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from tuner.episodes import Goal, Outcome, score
+from tuner.errors import StudyUnreadable, UsageError
+from tuner.space import Choice, Domain, Float, Int, SearchSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
+MAX_GRID = 10_000
+STARTUP_TRIALS = 10
+
+
+class TrialState(Enum):
+    """Where a trial stands; WAITING is a trial that was interrupted and will go on."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAILED = "FAILED"
+
+
+_STATES = {
+    OptunaState.WAITING: TrialState.WAITING,
+    OptunaState.RUNNING: TrialState.RUNNING,
+    OptunaState.COMPLETE: TrialState.COMPLETE,
+    OptunaState.PRUNED: TrialState.PRUNED,
+    OptunaState.FAIL: TrialState.FAILED,
+}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the study knows it."""
+
+    number: int
+    state: TrialState
+    params: Mapping[str, Any]  # every PPO parameter that was used
+    suggested: Mapping[str, Any]
+    attempts: int
+    value: float | None
+    outcome: Outcome | None
+    reason: str | None
+    wall_s: float
+    reports: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the space's baseline: trial 0."""
+        return self.number == 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the trial will not run again."""
+        return self.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
+
+
+class SweepStudy:
+    """One sweep's Optuna study."""
+
+    def __init__(
+        self, storage: str, space: SearchSpace, *, sampler: str = "tpe", sampler_seed: int = 0, pruner: str = "none"
+    ) -> None:
+        """Open the study in `storage`, or create it with the baseline queued as trial 0.
+
+        Raises:
+            StudyUnreadable: the database is there and cannot be read.
+            UsageError: a grid of more than 10,000 combinations.
+        """
+        self.space = space
+        self.goal = Goal(space.threshold, space.window, space.max_episodes, space.max_steps)
+        self._sampler = sampler
+        self._sampler_seed = sampler_seed
+        self._distributions = {name: _distribution(domain) for name, domain in space.params.items()}
+        if sampler == "grid":
+            check_grid(space)
+        with _quiet(), _unreadable(storage):
+            self._storage = optuna.storages.get_storage(storage)
+            self._study = optuna.create_study(
+                storage=self._storage, study_name="sweep", direction="minimize", load_if_exists=True,
+                pruner=_pruner(pruner, space.window),
+            )  # fmt: skip
+            if not self._study.get_trials(deepcopy=False):
+                suggested = {name: _encode(space.baseline[name], space.params[name]) for name in space.params}
+                self._study.enqueue_trial(suggested, user_attrs={"baseline": True})
+
+    def start_next(self) -> TrialRecord:
+        """The next new trial, RUNNING, its parameters suggested and made valid."""
+        with _quiet():
+            # A waiting trial was interrupted: it is re-attached by `reopen`, never handed out by `ask`.
+            number = len(self._study.get_trials(deepcopy=False)) - self._is_baseline_queued()
+            self._study.sampler = self._seeded_sampler(number)
+            trial = self._study.ask(self._distributions)
+            self._describe(trial)
+        return self.record(trial.number)
+
+    def reopen(self, number: int) -> TrialRecord:
+        """An interrupted trial, RUNNING again under the parameters that it was given."""
+        frozen = self._frozen(number)
+        with _quiet():
+            if frozen.state is OptunaState.WAITING:
+                self._storage.set_trial_state_values(frozen._trial_id, OptunaState.RUNNING)
+            self._study.sampler = self._seeded_sampler(number)
+            trial = optuna.trial.Trial(self._study, frozen._trial_id)
+            for name, domain in self.space.params.items():  # fills what a crash left unsuggested
+                _suggest(trial, name, domain)
+            self._describe(trial)
+        return self.record(number)
+
+    def report(self, number: int, episode: int, value: float) -> None:
+        """Record a trial's score as it stood at `episode`; a step reported before keeps its first value."""
+        self._trial(number).report(value, episode)
+
+    def is_hopeless(self, number: int) -> bool:
+        """Whether the pruner would end this trial at its last report."""
+        return self._trial(number).should_prune()
+
+    def complete(self, number: int, outcome: Outcome, wall_s: float) -> None:
+        """Finish a trial with its score; one without any episode is FAILED."""
+        try:
+            value = score(outcome, self.goal)
+        except ValueError as error:
+            self.fail(number, f"{error} within {outcome.env_steps} environment steps", wall_s)
+            return
+        self._finish(number, outcome, wall_s, OptunaState.COMPLETE, value)
+
+    def prune(self, number: int, outcome: Outcome, wall_s: float) -> None:
+        """Finish a trial that the pruner ended; its value is its last report."""
+        self._finish(number, outcome, wall_s, OptunaState.PRUNED)
+
+    def fail(self, number: int, reason: str, wall_s: float = 0.0) -> None:
+        """Finish a trial that cannot go on, with the reason."""
+        self._trial(number).set_user_attr("reason", reason)
+        self._finish(number, None, wall_s, OptunaState.FAIL)
+
+    def interrupt(self, number: int) -> None:
+        """Set a running trial aside; `reopen` goes on with it."""
+        self._storage.set_trial_state_values(self._frozen(number)._trial_id, OptunaState.WAITING)
+
+    def add_attempt(self, number: int) -> int:
+        """Count one more start of a trial; the number of starts so far."""
+        attempts = int(self._frozen(number).user_attrs.get("attempts", 0)) + 1
+        self._trial(number).set_user_attr("attempts", attempts)
+        return attempts
+
+    def add_search_time(self, seconds: float) -> None:
+        """Add to the wall-clock time that the search has taken over all invocations."""
+        self._study.set_user_attr("search_s", self.search_s + seconds)
+
+    @property
+    def search_s(self) -> float:
+        """Wall-clock seconds that the search has taken over all invocations."""
+        return float(self._study.user_attrs.get("search_s", 0.0))
+
+    def record(self, number: int) -> TrialRecord:
+        """One trial."""
+        return self._record(self._frozen(number))
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial that was started, by number."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [self._record(trial) for trial in trials if not _is_queued(trial)]
+
+    def best(self) -> TrialRecord | None:
+        """The COMPLETE trial of the lowest score; pruned and failed ones are never best."""
+        complete = [record for record in self.records() if record.state is TrialState.COMPLETE]
+        return min(complete, key=lambda record: (record.value, record.number), default=None)
+
+    def _finish(
+        self, number: int, outcome: Outcome | None, wall_s: float, state: OptunaState, value: float | None = None
+    ) -> None:
+        trial = self._trial(number)
+        trial.set_user_attr("wall_s", round(wall_s, 3))
+        if outcome is not None:
+            trial.set_user_attr("episodes", outcome.episodes)
+            trial.set_user_attr("env_steps", outcome.env_steps)
+            trial.set_user_attr("episodes_to_threshold", outcome.episodes_to_threshold)
+            trial.set_user_attr("best_mean", outcome.best_mean)
+        with _quiet():
+            self._study.tell(trial, value, state=state)
+
+    def _describe(self, trial: optuna.Trial) -> None:
+        """Put what the trial uses, where it differs from what was suggested, beside it for other tools to see."""
+        suggested = self._decoded(trial.params)
+        used = self.space.resolve(suggested)
+        changed = {name: used[name] for name in suggested if used[name] != suggested[name]}
+        if changed != trial.user_attrs.get("used", {}):
+            trial.set_user_attr("used", changed)
+
+    def _decoded(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: _decode(value, self.space.params[name]) for name, value in params.items()}
+
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
+        attrs = trial.user_attrs
+        suggested = self._decoded({name: trial.params[name] for name in trial.params if name in self.space.params})
+        outcome = None
+        if "episodes" in attrs:
+            names = ("episodes", "env_steps", "episodes_to_threshold", "best_mean")
+            outcome = Outcome(**{name: attrs[name] for name in names})
+        return TrialRecord(
+            number=trial.number,
+            state=_STATES[trial.state],
+            params=self.space.resolve(suggested),
+            suggested=suggested,
+            attempts=attrs.get("attempts", 0),
+            value=trial.value if trial.state is OptunaState.COMPLETE else None,
+            outcome=outcome,
+            reason=attrs.get("reason"),
+            wall_s=attrs.get("wall_s", 0.0),
+            reports=dict(trial.intermediate_values),
+        )
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[number]
+
+    def _trial(self, number: int) -> optuna.Trial:
+        return optuna.trial.Trial(self._study, self._frozen(number)._trial_id)
+
+    def _is_baseline_queued(self) -> bool:
+        trials = self._study.get_trials(deepcopy=False)
+        return len(trials) == 1 and _is_queued(trials[0])
+
+    def _seeded_sampler(self, number: int) -> BaseSampler:
+        """The sampler for one trial; its seed depends on the trial's number, never on how often a driver died."""
+        seed = int(np.random.SeedSequence([self._sampler_seed, number]).generate_state(1)[0])
+        if self._sampler == "tpe":
+            return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True)
+        if self._sampler == "gp":
+            return GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+        if self._sampler == "cmaes":
+            return CmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False)
+        if self._sampler == "qmc":
+            independent = RandomSampler(seed=seed)
+            return QMCSampler(
+                seed=self._sampler_seed, scramble=True, independent_sampler=independent,
+                warn_asynchronous_seeding=False, warn_independent_sampling=False,
+            )  # fmt: skip
+        if self._sampler == "grid":
+            grid = {name: [_encode(v, domain) for v in domain.grid()] for name, domain in self.space.params.items()}
+            return GridSampler(grid, seed=self._sampler_seed)
+        return RandomSampler(seed=seed)
+
+
+def check_grid(space: SearchSpace) -> int:
+    """The number of combinations of the grid sampler.
+
+    Raises:
+        UsageError: more than 10,000.
+    """
+    size = space.grid_size()
+    if size > MAX_GRID:
+        counts = " x ".join(f"{name} {len(domain.grid())}" for name, domain in space.params.items())
+        raise UsageError(
+            f"--sampler grid: {size:,} combinations ({counts}) are more than {MAX_GRID:,}; "
+            "fix parameters with --set KEY=VALUE or use --sampler tpe"
+        )
+    return size
+
+
+def _is_queued(trial: FrozenTrial) -> bool:
+    """Whether this is the baseline before its first start."""
+    return trial.state is OptunaState.WAITING and not trial.params
+
+
+def _pruner(name: str, window: int) -> optuna.pruners.BasePruner:
+    if name == "asha":  # its rungs live in the trials' system attributes, that is in the database
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=2 * window, reduction_factor=3)
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2 * window, interval_steps=window)
+    return optuna.pruners.NopPruner()
+
+
+def _distribution(domain: Domain) -> BaseDistribution:
+    if isinstance(domain, Float):
+        return FloatDistribution(domain.low, domain.high, log=domain.log)
+    if isinstance(domain, Int):
+        return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+    return CategoricalDistribution([_encode(value, domain) for value in domain.values])
+
+
+def _suggest(trial: optuna.Trial, name: str, domain: Domain) -> None:
+    if isinstance(domain, Float):
+        trial.suggest_float(name, domain.low, domain.high, log=domain.log)
+    elif isinstance(domain, Int):
+        trial.suggest_int(name, domain.low, domain.high, log=domain.log, step=domain.step)
+    else:
+        trial.suggest_categorical(name, [_encode(value, domain) for value in domain.values])
+
+
+def _encode(value: Any, domain: Domain) -> Any:
+    """A value as Optuna's database takes it: lists as their JSON text."""
+    return json.dumps(value) if isinstance(domain, Choice) and isinstance(value, (list, tuple)) else value
+
+
+def _decode(value: Any, domain: Domain) -> Any:
+    if isinstance(domain, Choice) and isinstance(value, str) and value not in domain.values:
+        return json.loads(value)
+    return value
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna's remarks on its own experimental features off the user's terminal."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def _unreadable(storage: str) -> Iterator[None]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, AssertionError) as error:
+        raise StudyUnreadable(
+            f"the study {storage.split('@')[-1]} cannot be read ({type(error).__name__}); "
+            "restore it from a copy, or use another --name"
+        ) from error

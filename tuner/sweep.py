@@ -1,0 +1,141 @@
+"""`tuner sweep SPACE`: run, resume or extend one sweep."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from tuner import command
+from tuner.errors import UsageError
+from tuner.plan import Plan, SweepOptions
+from tuner.ppo.engine import ENGINES
+from tuner.results import SweepResult
+from tuner.space import PRUNERS
+
+SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run or resume one sweep and return the exit code that a batch system can act on."""
+    return command.run(_main, parser(), argv)
+
+
+def run_sweep(space: str, **options: object) -> SweepResult:
+    """Run, resume or extend one sweep; the options are those of the command, with `time_s` in seconds.
+
+    Args:
+        space: a name, a path to a `.py` file, or `gym:ENV_ID`.
+        options: `trials=16`, `set={"gamma": 0.98}`, …: the fields of `tuner.plan.SweepOptions`.
+
+    Raises:
+        UsageError: bad input; nothing was started or changed.
+        StateError: the run folder cannot be trusted as it is; nothing was changed.
+        Interrupted: stopped on request; the same call goes on.
+    """
+    unknown = options.keys() - SweepOptions.__dataclass_fields__.keys()
+    if unknown:
+        raise UsageError(
+            f"run_sweep: unknown option {sorted(unknown)[0]!r}; known: {', '.join(SweepOptions.__dataclass_fields__)}"
+        )
+    plan = Plan.of(space, SweepOptions(**options))  # type: ignore[arg-type]
+    from tuner import driver, signals
+
+    with signals.graceful() as stop:
+        driver.run(plan, stop, sys.stdout)
+    return SweepResult.load(plan.run_dir.path)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = command.parser("sweep", __doc__)
+    add = parser.add_argument
+    add("space", nargs="?", metavar="SPACE", help="a name (see --list), a path to a .py file, or gym:ENV_ID")
+    add("--trials", type=int, metavar="N", help="trials in all, the baseline included (the space's)")
+    add(
+        "--time",
+        type=command.seconds,
+        dest="time_s",
+        metavar="D",
+        help="stop searching after 90s, 10m or 2h; the same command goes on",
+    )
+    add("--episodes", type=int, metavar="N", help="episodes a trial may use (the space's)")
+    add("--steps", type=int, metavar="N", help="environment steps a trial may use (the space's)")
+    add("--threshold", type=float, metavar="X", help="mean reward to reach (the space's; gym: the environment's own)")
+    add("--window", type=int, metavar="N", help="episodes in the mean (the space's)")
+    add("--seed", type=int, metavar="N", help="training seed of the search (the space's)")
+    add("--sampler-seed", type=int, default=0, metavar="N", help="seed of the sampler (0)")
+    add("--sampler", choices=SAMPLERS, default="tpe", help="how parameters are chosen (tpe)")
+    add("--pruner", choices=PRUNERS, help="which trials are ended early (the space's)")
+    add("--parallel", type=int, metavar="N", help="trials at once (what the machine holds)")
+    add("--engine", choices=ENGINES, default="auto", help="what trains (auto)")
+    add("--race-seeds", type=int, default=0, metavar="N", help="0: this version has no race yet")
+    add(
+        "--set",
+        action="append",
+        type=command.key_value,
+        default=[],
+        metavar="KEY=VALUE",
+        help="fix a parameter; may be repeated",
+    )
+    add("--name", metavar="NAME", help="name of the run folder (the space's)")
+    add("--out", default="runs", metavar="FOLDER", help="where run folders are (runs)")
+    add("--gpus-per-trial", type=float, default=0.0, metavar="X", help="GPUs of a trial (0)")
+    add("--cpus-per-trial", type=int, default=1, metavar="N", help="CPUs of a trial (1)")
+    add("--dry-run", action="store_true", help="print the space and the plan; start nothing")
+    add("--list", action="store_true", help="print every space")
+    add("--quiet", action="store_true", help="no live view")
+    add("--json", action="store_true", help="no live view; the summary as JSON on stdout")
+    return parser
+
+
+def _main(args: argparse.Namespace) -> int:
+    if args.list:
+        return _list()
+    if not args.space:
+        raise UsageError("sweep: which SPACE? `python -m tuner.sweep --list` shows them; for example `sweep cartpole`")
+    names = SweepOptions.__dataclass_fields__.keys() - {"set"}
+    options = SweepOptions(set=dict(args.set), **{name: getattr(args, name) for name in names})
+    plan = Plan.of(args.space, options)
+    for note in plan.space.notes:
+        print(f"note: {plan.source.file}: {note}", file=sys.stderr)
+    if args.dry_run:
+        from tuner import forecast
+
+        print(forecast.describe(plan))
+        return 0
+    return _run(plan, args.quiet, args.json)
+
+
+def _run(plan: Plan, is_quiet: bool, is_json: bool) -> int:
+    from tuner import driver, signals
+
+    with signals.graceful() as stop:
+        summary = driver.run(plan, stop, None if is_quiet or is_json else sys.stdout)
+    if is_json:
+        print(json.dumps(summary.to_json(), indent=2))
+    else:
+        result = SweepResult.load(plan.run_dir.path)
+        print("\n".join([*summary.lines(result.changed), *_files(plan)]))
+    return summary.exit_code
+
+
+def _files(plan: Plan) -> list[str]:
+    best = plan.run_dir.best
+    return [
+        f"curves    {best / 'curves.html'}, {best / 'curves.png'}, {best / 'curves.csv'}",
+        f"review    python -m tuner.board {plan.run_dir.path}",
+    ]
+
+
+def _list() -> int:
+    from tuner import catalog
+
+    for name, env, doc, file in catalog.listing():
+        print(f"{name:<12} {env:<20} {doc}\n{'':<12} {file}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

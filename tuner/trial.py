@@ -1,0 +1,97 @@
+"""`PPOTrial`: one trial of a sweep as a Tune Trainable. Trains; decides nothing about the sweep."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import PlacementGroupFactory
+
+from tuner.errors import TrialFailed
+from tuner.layout import TrialDir
+from tuner.training import RunConfig, Training
+
+# Tune takes about 480 results a second in all, and a result costs more than an iteration of a fast engine.
+RESULT_EVERY_S = 1.0
+
+
+class PPOTrial(tune.Trainable):
+    """Trains one configuration, several PPO iterations a result, and stops exactly at its goal.
+
+    `config` holds `folder` (the trial's own), `run` (`RunConfig.to_json()`), `cpus`, and `gpus`. A configuration or
+    an environment that fails ends the trial with a result whose `failed` is the reason; an error that Tune sees is
+    the machine's.
+    """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
+        """The trial's own CPUs and GPUs, and one CPU for each remote environment runner."""
+        own = {"CPU": float(config["cpus"])} | ({"GPU": config["gpus"]} if config["gpus"] else {})
+        return PlacementGroupFactory([own] + [{"CPU": 1.0}] * config["run"]["num_env_runners"])
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Note what to do. Nothing is touched yet: Tune also sets up actors that it then does not use."""
+        self._config = config
+        self._training: Training | None = None
+        self._failure: str | None = None
+        self._last: dict[str, Any] = {}
+
+    def step(self) -> dict[str, Any]:
+        """Begin, go on from the folder's newest checkpoint, or train on: where the run stands, or why it failed."""
+        try:
+            if self._training is None:
+                run = RunConfig.from_json(self._config["run"])
+                self._training = Training(run, TrialDir(Path(self._config["folder"])), gpus=self._config["gpus"])
+            self._last = _result(self._training)
+        except Exception as error:  # noqa: BLE001 one trial's failure is a result, not the end of the sweep
+            self._failure = _reason(error)
+        return self._last | {"failed": self._failure, "done": self._failure is not None or self._is_finished()}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Serve the next trial in this process: imports, compiled code and Ray are paid for once."""
+        self._close()
+        self.setup(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Save what an interruption would lose, then free everything."""
+        if self._training is not None and self._failure is None and not self._is_finished():
+            self._training.save()
+        self._close()
+
+    def _is_finished(self) -> bool:
+        return self._training is not None and self._training.is_finished
+
+    def _close(self) -> None:
+        if self._training is not None:
+            self._training.close()
+            self._training = None
+
+
+def _result(training: Training) -> dict[str, Any]:
+    progress = training.advance(RESULT_EVERY_S)
+    return {
+        **asdict(progress.outcome),
+        "iteration": progress.iteration,
+        "mean_reward": progress.mean_reward,
+        "mean_length": progress.mean_length,
+        "wall_s": progress.wall_s,
+        "env_steps_total": progress.env_steps,
+        "stopped_by": progress.stopped_by,
+        "statistics": dict(progress.statistics),
+        "reports": [list(report) for report in progress.reports],
+        "pid": os.getpid(),
+    }
+
+
+def _reason(error: Exception) -> str:
+    """The cause in one line: our own reason as it stands, anything else with its type."""
+    if isinstance(error, TrialFailed):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    # Ray wraps a remote error's traceback into the message; its last line is the error itself.
+    text = lines[-1].strip() if "Traceback" in str(error) else (lines[0].strip() if lines else "")
+    return f"{type(error).__name__}: {text}"[:300]
