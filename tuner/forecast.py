@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from tuner import cluster
@@ -60,8 +61,8 @@ def describe(plan: Plan) -> str:
 def _largest_network(plan: Plan) -> int:
     """Weights of the largest network, both its halves, over the layers that the space names."""
     domain = plan.space.params.get("fcnet_hiddens")
-    networks = [plan.space.baseline["fcnet_hiddens"], *(domain.grid() if domain else [])]
-    return max(2 * sum(a * b for a, b in zip(layers, layers[1:], strict=False)) for layers in networks)
+    networks: list[Sequence[int]] = [plan.space.baseline["fcnet_hiddens"], *(domain.grid() if domain else [])]
+    return max(2 * sum(a * b for a, b in pairwise(layers)) for layers in networks)
 
 
 def _time_from_earlier(plan: Plan, parallel: int) -> tuple[float, float] | None:

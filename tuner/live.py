@@ -91,7 +91,7 @@ class SweepState:
             return f"FAILED: {record.reason}"
         outcome = record.outcome
         if outcome is None or outcome.best_mean is None:
-            return record.state.value
+            return str(record.state.value)
         if outcome.episodes_to_threshold is not None:
             return f"{self.study.goal.threshold:g} reached at episode {outcome.episodes_to_threshold}"
         return f"best mean {outcome.best_mean:.1f} in {outcome.episodes} episodes"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import catalog
-from tuner.catalog import GYM_PREFIX, Source
+from tuner.catalog import Source
 from tuner.episodes import Goal
 from tuner.errors import SpaceChanged, SpaceError, StateError, UsageError
 from tuner.layout import RunDir
@@ -87,7 +87,7 @@ class Plan:
     def cpus_per_trial(self) -> int:
         """CPUs of a trial, the remote environment runners of its largest configuration included."""
         domain = self.space.params.get("num_env_runners")
-        runners = [self.space.baseline["num_env_runners"]]
+        runners: list[int] = [self.space.baseline["num_env_runners"]]
         if domain is not None:
             runners += domain.values if isinstance(domain, Choice) else [int(domain.high)]
         return self.options.cpus_per_trial + max(runners)
@@ -212,11 +212,6 @@ def git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
-
-
-def is_gymnasium(text: str) -> bool:
-    """Whether a space is named by its environment."""
-    return text.startswith(GYM_PREFIX)
 
 
 def _check_options(options: SweepOptions) -> None:

@@ -1,4 +1,4 @@
-"""`tuner play RUN`: the best policy, played greedily on fresh seeds; its mean reward with an interval, and a picture."""
+"""`tuner play RUN`: play the best policy greedily on fresh seeds: its mean reward, an interval, a picture."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def episode(
     observation, _ = env.reset(seed=seed)
     is_over = False
     while not is_over:
-        picture = env.render() if options.get("render_mode") else None
+        picture: Any = env.render() if options.get("render_mode") else None
         observation, reward, terminated, truncated, _ = env.step(greedy_action(module, env.action_space, observation))
         is_over = terminated or truncated
         yield float(reward), picture

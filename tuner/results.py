@@ -78,7 +78,8 @@ class SweepResult:
             frame = pd.DataFrame(read_rows(folder.episodes))
             frame.insert(0, "trial", number)
             frames.append(frame)
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        table: pd.DataFrame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return table
 
     def plot(self) -> go.Figure:
         """The best trial's reward and length beside the baseline's, as a Plotly figure.

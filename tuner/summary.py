@@ -90,12 +90,6 @@ def summarize(study: SweepStudy, space: str, engine: str) -> Summary:
     )
 
 
-def changed_params(study: SweepStudy, record: TrialRecord) -> dict[str, tuple[Any, Any]]:
-    """The parameters in which a trial differs from the baseline: the baseline's value and the trial's."""
-    baseline = study.space.resolve({})
-    return {name: (baseline[name], value) for name, value in record.params.items() if value != baseline[name]}
-
-
 def _described(record: TrialRecord, study: SweepStudy) -> dict[str, Any]:
     outcome = record.outcome
     return {

@@ -15,6 +15,7 @@ from torch.utils.tensorboard.summary import hparams
 from tuner import checkpoint
 from tuner.episodes import read_rows
 from tuner.layout import RunDir, TrialDir
+from tuner.space import Choice, Domain
 from tuner.study import SweepStudy, TrialRecord
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,9 @@ class TensorBoard:
         previous = self._runs.pop(record.number, None)
         if previous is not None:
             previous.close()
-        params = {name: record.params[name] for name in self._study.space.params}
-        self._runs[record.number] = _Run(self._run_dir.trial(record.number), params | {"seed": self._study.space.seed})
+        space = self._study.space
+        params = {name: _hparam(record.params[name], domain) for name, domain in space.params.items()}
+        self._runs[record.number] = _Run(self._run_dir.trial(record.number), params | {"seed": space.seed})
 
     def _guarded(self, write: Callable[[], None]) -> None:
         if self._has_failed:
@@ -68,11 +70,8 @@ class _Run:
         for path in trial.path.glob("events.out.tfevents.*"):
             path.unlink()
         self._writer = SummaryWriter(str(trial.path), flush_secs=10)
-        values = {
-            name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in params.items()
-        }
         # add_hparams would open a run of its own beside this one.
-        for summary in hparams(values, dict.fromkeys(_HPARAM_METRICS, 0.0))[:2]:
+        for summary in hparams(dict(params), dict.fromkeys(_HPARAM_METRICS, 0.0))[:2]:
             self._writer.file_writer.add_summary(summary)
         for tag, step, value in survivors:
             self._writer.add_scalar(tag, value, step)
@@ -107,6 +106,12 @@ class _Run:
                 self._writer.add_scalar(f"by_episode/{name}", getattr(row, name), row.episode)
             self._writer.add_scalar("by_env_step/mean_reward", row.mean_reward, row.env_steps)
         self._rows_written += len(rows)
+
+
+def _hparam(value: Any, domain: Domain) -> bool | int | float | str:
+    """A value of one type in every trial: TensorBoard leaves out a hyperparameter that is now a number, now a text."""
+    is_numeric = not isinstance(domain, Choice) or all(isinstance(choice, (int, float)) for choice in domain.values)
+    return value if is_numeric else str(value)
 
 
 def _statistics_before_checkpoint(trial: TrialDir) -> list[tuple[str, int, float]]:
