@@ -107,7 +107,7 @@ def curves_html(figure: go.Figure) -> str:
 
 
 def _labels(goal: Goal) -> tuple[str, str]:
-    return f"mean reward of {goal.window} episodes", f"mean length of {goal.window} episodes"
+    return f"mean reward over {goal.window} episodes", f"mean length over {goal.window} episodes"
 
 
 def _series(baseline: Sequence[Row], best: Sequence[Row]) -> list[tuple[Sequence[Row], str, str]]:

@@ -98,18 +98,18 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def lock(path: Path, busy: str) -> Iterator[None]:
+def lock(path: Path, busy: str, remedy: str) -> Iterator[None]:
     """Hold the lock file `path`; the kernel releases it when the owner dies, however it dies.
 
     Raises:
-        AlreadyRunning: a live process holds it; `busy` says what that means and what to do.
+        AlreadyRunning: a live process holds it; the message is `busy`, that process, and `remedy`.
     """
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise AlreadyRunning(f"{busy}, owned by {file.read().strip() or 'another process'}") from None
+            raise AlreadyRunning(f"{busy}: {file.read().strip() or 'another process'}; {remedy}") from None
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

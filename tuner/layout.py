@@ -150,4 +150,5 @@ class RunDir:
         """
         if not self.path.is_dir():
             raise StateError(f"{self.path}: vanished while it was opened; run the same command again")
-        return lock(self.path / ".lock", f"{self.path}: a sweep is already running here; wait for it or use --name")
+        busy = f"{self.path}: is in use by another command"
+        return lock(self.path / ".lock", busy, "wait for it, end it, or use another --name")

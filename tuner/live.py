@@ -25,7 +25,7 @@ class RunningTrial:
     """A running trial as its results tell."""
 
     record: TrialRecord
-    started: float
+    wall_s: float = 0.0
     episodes: int = 0
     mean_reward: float | None = None
     means: list[float] = field(default_factory=list)
@@ -57,12 +57,12 @@ class SweepState:
 
     def on_start(self, record: TrialRecord) -> None:
         """Add a running trial."""
-        self.running[record.number] = RunningTrial(record, time.monotonic())
+        self.running[record.number] = RunningTrial(record)
 
     def on_progress(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
         """Bring a running trial up to date."""
         trial = self.running[record.number]
-        trial.episodes, trial.mean_reward = result["episodes"], result["mean_reward"]
+        trial.wall_s, trial.episodes, trial.mean_reward = result["wall_s"], result["episodes"], result["mean_reward"]
         if trial.mean_reward is not None:
             trial.means.append(trial.mean_reward)
 
@@ -73,17 +73,27 @@ class SweepState:
 
     def time_left(self) -> tuple[float, float] | None:
         """Seconds left, as a range from the middle half of the finished trials' durations; None before the second."""
-        now = time.monotonic()
         durations = sorted(record.wall_s for record in self.finished.values() if record.wall_s > 0)
         if len(durations) < 2:
             return None
-        elapsed = [now - trial.started for trial in self.running.values()]
         waiting = max(0, self.trials - len(self.finished) - len(self.running))
-        low, high = (_left(duration, elapsed, waiting, self.parallel) for duration in _middle_half(durations))
+        rests = [self._rest(trial, durations) for trial in self.running.values()]
+        low, high = (
+            max([(sum(bounds) + waiting * duration) / self.parallel, *bounds])
+            for duration, *bounds in zip(_middle_half(durations), *rests, strict=True)
+        )
         if self.deadline is not None:
-            limit = max(0.0, self.deadline - now)
+            limit = max(0.0, self.deadline - time.monotonic())
             low, high = min(low, limit), min(high, limit)
         return low, high
+
+    def _rest(self, trial: RunningTrial, durations: Sequence[float]) -> tuple[float, float]:
+        """Seconds that a running trial still takes, from those that took longer, else from its pace to its budget."""
+        longer = [duration - trial.wall_s for duration in durations if duration > trial.wall_s]
+        if longer:
+            return _middle_half(longer)
+        left = self.study.goal.max_episodes - trial.episodes
+        return 0.0, trial.wall_s * left / max(trial.episodes, 1)
 
     def in_words(self, record: TrialRecord) -> str:
         """How a finished trial did, in a few words."""
@@ -267,11 +277,6 @@ def in_time(seconds: tuple[float, float] | None) -> str:
     else:
         return f"{low / 3600:.1f}-{high / 3600:.1f} h" if high - low > 360 else f"{high / 3600:.1f} h"
     return f"{low}-{high} {unit}" if low < high else f"{high} {unit}"
-
-
-def _left(duration: float, elapsed: Sequence[float], waiting: int, parallel: int) -> float:
-    rest = [max(0.0, duration - seconds) for seconds in elapsed]
-    return max([(sum(rest) + waiting * duration) / parallel, *rest])
 
 
 def _middle_half(durations: Sequence[float]) -> tuple[float, float]:

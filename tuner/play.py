@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -96,6 +98,8 @@ def load_policy(checkpoint: Path) -> RLModule:
         warnings.simplefilter("ignore")
         from ray.rllib.core.rl_module import RLModule
 
+        # RLlib warns of its own checkpoints' contents.
+        logging.getLogger("ray").setLevel(logging.ERROR)
         return RLModule.from_checkpoint(checkpoint / "learner_group" / "learner" / "rl_module" / "default_policy")
 
 
@@ -149,6 +153,9 @@ def draw(module: RLModule, config: dict[str, Any], seed: int, path: Path) -> Non
     """
     from PIL import Image
 
+    # Pictures need neither a screen nor a sound card.
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     pictures: list[Image.Image] = []
     for index, (_, picture) in enumerate(episode(module, config, seed, render_mode="rgb_array")):
         if index % 2 == 0 and picture is not None and len(pictures) < _FRAMES:

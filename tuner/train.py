@@ -63,8 +63,8 @@ def _main(args: argparse.Namespace) -> int:
         folder.make()
     except OSError as error:
         raise UsageError(f"--out {args.out}: {error.strerror}; choose a folder you can write") from error
-    busy = f"{folder.path}: a training is already running here; wait for it or use --name"
-    with lock(folder.path / ".lock", busy), signals.graceful() as stop, cluster.private_ray(machine):
+    lock_file, busy = folder.path / ".lock", f"{folder.path}: a training is already running here"
+    with lock(lock_file, busy, "wait for it or use --name"), signals.graceful() as stop, cluster.private_ray(machine):
         training = Training(RunConfig.from_json(config), folder)
         try:
             with _progress(config) as show:

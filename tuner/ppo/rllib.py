@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from ray.rllib.algorithms.ppo import PPO
 from tuner import recorder
 from tuner.episodes import Episode
 from tuner.ppo.config import ppo_config
+
+# RLlib sets its own logger's level when it is imported; its warnings are about its API's history.
+logging.getLogger("ray.rllib").setLevel(logging.ERROR)
 
 # RLlib's names of the learner's statistics, and the ones shown to people.
 _STATISTICS = {
