@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TextIO
 
 from tuner import cluster, environment
-from tuner.errors import Interrupted
 from tuner.files import write_json
 from tuner.hooks import StudySearcher, StudyStopper, Watcher
 from tuner.live import SweepState, view_for
@@ -26,7 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
-    """Run, go on with, or extend the planned sweep; a finished one starts nothing.
+    """Run, go on with, or extend the planned sweep, until its last trial, its deadline or a stop request.
+
+    A finished sweep starts nothing. Whatever ends it, everything is saved.
 
     Args:
         plan: what to do.
@@ -36,7 +37,6 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
     Raises:
         UsageError: the environment or the machine cannot do it; nothing was changed.
         StateError: the run folder cannot be used; nothing was changed.
-        Interrupted: a stop was requested; everything is saved.
     """
     environment.check(plan.space.env, plan.space.env_config)
     machine = cluster.machine()
@@ -52,10 +52,7 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
         if is_finished(study, plan.trials):
             return reporter.write_summary() if run_dir.summary.exists() else reporter.write()
         _search(plan, study, machine, parallel, reporter, stop, stream)
-        summary = reporter.write()
-        if stop.signal is not None and not is_finished(study, plan.trials):
-            raise Interrupted(f"stopped by {stop.signal.name}, everything is saved; the same command goes on")
-        return summary
+        return reporter.write()
 
 
 def open_study(plan: Plan) -> SweepStudy:
@@ -85,39 +82,40 @@ def _search(
     stream: TextIO | None,
 ) -> None:
     started = time.monotonic()
-    with cluster.private_ray(machine) as folder:
+    state = SweepState(study, plan.trials, parallel, plan.options.time_s)
+    view: AbstractContextManager[Any] = view_for(state, stream) if stream else nullcontext()
+    with view as shown, cluster.private_ray(machine) as folder:
         from ray import tune
         from ray.tune.stopper import CombinedStopper
 
         from tuner.stoppers import DeadlineStopper
         from tuner.trial import PPOTrial
 
-        state = SweepState(study, plan.trials, parallel, plan.options.time_s)
-        view: AbstractContextManager[Any] = view_for(state, stream) if stream else nullcontext()
-        with view as shown:
-            watchers: Sequence[Watcher] = [reporter, TensorBoard(plan.run_dir, study), *([shown] if shown else [])]
-            searcher = StudySearcher(
-                study, trials=plan.trials, parallel=parallel, watchers=watchers,
-                to_config=lambda record: _trial_config(plan, record),
-            )  # fmt: skip
-            left = math.inf if plan.options.time_s is None else plan.options.time_s - (time.monotonic() - started)
-            stopper = CombinedStopper(
-                StudyStopper(study, searcher, watchers), DeadlineStopper(left, is_requested=stop.is_set)
-            )
-            try:
-                tune.Tuner(
-                    PPOTrial,
-                    tune_config=tune.TuneConfig(
-                        search_alg=searcher, num_samples=-1, reuse_actors=True,
-                        trial_name_creator=_tune_name, trial_dirname_creator=_tune_name,
-                    ),
-                    run_config=tune.RunConfig(
-                        storage_path=str(folder / "tune"), name="sweep", stop=stopper, verbose=0,
-                        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    ),
-                ).fit()  # fmt: skip
-            finally:
-                study.add_search_time(time.monotonic() - started)
+        stop.listen()
+        watchers: Sequence[Watcher] = [reporter, TensorBoard(plan.run_dir, study), *([shown] if shown else [])]
+        searcher = StudySearcher(
+            study, trials=plan.trials, parallel=parallel, watchers=watchers,
+            to_config=lambda record: _trial_config(plan, record),
+        )  # fmt: skip
+        left = math.inf if plan.options.time_s is None else plan.options.time_s - (time.monotonic() - started)
+        stopper = CombinedStopper(
+            StudyStopper(study, searcher, watchers), DeadlineStopper(left, is_requested=stop.is_set)
+        )
+        try:
+            tune.Tuner(
+                PPOTrial,
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher, num_samples=-1, reuse_actors=True,
+                    trial_name_creator=_tune_name, trial_dirname_creator=_tune_name,
+                ),
+                run_config=tune.RunConfig(
+                    storage_path=str(folder / "tune"), name="sweep", stop=stopper, verbose=0,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            ).fit()  # fmt: skip
+        finally:
+            searcher.close()
+            study.add_search_time(time.monotonic() - started)
 
 
 def _trial_config(plan: Plan, record: TrialRecord) -> dict[str, Any]:

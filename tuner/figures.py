@@ -23,8 +23,9 @@ const page = document.querySelector('.plotly-graph-div');
 const dark = window.matchMedia('(prefers-color-scheme: dark)');
 function follow() {
   const ink = dark.matches ? '#e6e6e6' : '#222222', rule = dark.matches ? '#3a3f45' : '#e3e6ea';
-  document.body.style.background = dark.matches ? '#16191d' : '#ffffff';
-  const change = {'font.color': ink};
+  const paper = dark.matches ? '#16191d' : '#ffffff';
+  document.body.style.background = paper;
+  const change = {'font.color': ink, 'hoverlabel.bgcolor': paper, 'hoverlabel.font.color': ink};
   for (const axis of ['xaxis', 'yaxis', 'xaxis2', 'yaxis2'])
     Object.assign(change, {[axis + '.gridcolor']: rule, [axis + '.zerolinecolor']: rule, [axis + '.linecolor']: rule});
   Plotly.relayout(page, change);
@@ -32,6 +33,9 @@ function follow() {
 dark.addEventListener('change', follow);
 follow();
 """
+
+
+_PAGE = {"responsive": True, "displaylogo": False}
 
 
 def curves_csv(baseline: Sequence[Row], best: Sequence[Row], goal: Goal) -> str:
@@ -101,7 +105,7 @@ def curves_figure(baseline: Sequence[Row], best: Sequence[Row], goal: Goal, titl
 
 def curves_html(figure: go.Figure) -> str:
     """The figure as one page that opens without a network, light or dark as its reader prefers."""
-    html: str = figure.to_html(include_plotlyjs=True, full_html=True, post_script=_FOLLOW_THEME)
+    html: str = figure.to_html(include_plotlyjs=True, full_html=True, post_script=_FOLLOW_THEME, config=_PAGE)
     head = '<head><meta name="viewport" content="width=device-width, initial-scale=1">'
     return html.replace("<head>", head, 1)
 

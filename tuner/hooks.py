@@ -62,6 +62,10 @@ class StudySearcher(Searcher):
         self._started = len(records)
         self._open = deque(record.number for record in records if not record.is_finished)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its searcher into snapshots that nobody reads."""
+        return {}
+
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Accept anything: the objective is the study's own."""
         return True
@@ -108,6 +112,11 @@ class StudySearcher(Searcher):
         record = self._study.record(number)
         for watcher in self._watchers:
             watcher.on_finish(record)
+
+    def close(self) -> None:
+        """Tell the study of the trials that Tune dropped without a word when everything was stopped."""
+        for trial_id in list(self.live):
+            self.on_trial_complete(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the state."""

@@ -24,13 +24,13 @@ def parser() -> argparse.ArgumentParser:
 
 def _main(args: argparse.Namespace) -> int:
     from tuner.reporter import Reporter
-    from tuner.results import SweepResult, open_study
+    from tuner.results import open_study
 
     run_dir = RunDir.existing(args.run)
     with run_dir.lock():
         study, there = open_study(run_dir)
         summary = Reporter(run_dir, study, there["space"], there["engine"]).write()
-    print("\n".join(summary.lines(SweepResult.load(run_dir.path).changed)))
+    print("\n".join(summary.lines()))
     return 0
 
 

@@ -61,14 +61,6 @@ class SweepResult:
         return found
 
     @property
-    def changed(self) -> dict[str, tuple[Any, Any]]:
-        """The parameters in which the best trial differs from the baseline: the baseline's value and the best's."""
-        if self.best is None:
-            return {}
-        before = self.baseline["params"]
-        return {name: (before[name], value) for name, value in self.best["params"].items() if value != before[name]}
-
-    @property
     def episodes(self) -> pd.DataFrame:
         """Every episode of every trial: the columns of `episodes.csv` behind a column `trial`."""
         import pandas as pd

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 class StopRequest:
     """Whether somebody asked this process to stop, and by which signal."""
@@ -19,24 +21,27 @@ class StopRequest:
         """Whether a stop was requested."""
         return self.signal is not None
 
+    def listen(self) -> None:
+        """Take the signals over, again after `ray.init`, whose own handlers end the process; main thread only."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _HANDLED:
+                signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+
 
 @contextmanager
 def graceful() -> Iterator[StopRequest]:
     """Turn stop signals into a request while the context lasts; outside the main thread none is seen."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        if request.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        request.signal = signal.Signals(number)
-
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, remember) for number in handled}
+    before = {number: signal.getsignal(number) for number in _HANDLED}
+    request.listen()
     try:
         yield request
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)

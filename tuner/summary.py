@@ -45,8 +45,22 @@ class Summary:
         is_baseline_failed = self.baseline is not None and self.baseline["state"] == TrialState.FAILED.value
         return EXIT_TRIALS_FAILED if is_baseline_failed or 2 * failed > sum(self.trials.values()) else EXIT_DONE
 
-    def lines(self, changed: Mapping[str, tuple[Any, Any]]) -> list[str]:
-        """The answer in a few lines; `changed` maps a parameter to its baseline's and its best value."""
+    @property
+    def finished(self) -> int:
+        """Trials that will not run again."""
+        going_on = (TrialState.WAITING.value, TrialState.RUNNING.value)
+        return sum(count for state, count in self.trials.items() if state not in going_on)
+
+    @property
+    def changed(self) -> dict[str, tuple[Any, Any]]:
+        """The parameters in which the best trial differs from the baseline: the baseline's value and the best's."""
+        if self.best is None or self.baseline is None:
+            return {}
+        before = self.baseline["params"]
+        return {name: (before[name], value) for name, value in self.best["params"].items() if value != before[name]}
+
+    def lines(self) -> list[str]:
+        """The answer in a few lines."""
         counts = ", ".join(f"{count} {state}" for state, count in self.trials.items())
         lines = [f"trials    {counts}"]
         if self.baseline:
@@ -56,8 +70,8 @@ class Summary:
         lines.append(f"best      trial {self.best['number']}: {self.in_words(self.best)}")
         if self.best["number"] == 0:
             return [*lines, "          that is the baseline: no trial was better"]
-        width = max((len(name) for name in changed), default=0)
-        lines += [f"          {name:<{width}}  {display(a)} -> {display(b)}" for name, (a, b) in changed.items()]
+        width = max((len(name) for name in self.changed), default=0)
+        lines += [f"          {name:<{width}}  {display(a)} -> {display(b)}" for name, (a, b) in self.changed.items()]
         return [*lines, f"          found with the one seed {self.best['seed']}; other seeds will differ"]
 
     def in_words(self, trial: Mapping[str, Any]) -> str:

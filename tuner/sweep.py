@@ -6,13 +6,17 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
 
 from tuner import command
-from tuner.errors import UsageError
+from tuner.errors import Interrupted, UsageError
 from tuner.plan import Plan, SweepOptions
 from tuner.ppo.engine import ENGINES
 from tuner.results import SweepResult
 from tuner.space import PRUNERS
+
+if TYPE_CHECKING:
+    from tuner.summary import Summary
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
 
@@ -40,10 +44,9 @@ def run_sweep(space: str, **options: object) -> SweepResult:
             f"run_sweep: unknown option {sorted(unknown)[0]!r}; known: {', '.join(SweepOptions.__dataclass_fields__)}"
         )
     plan = Plan.of(space, SweepOptions(**options))  # type: ignore[arg-type]
-    from tuner import driver, signals
-
-    with signals.graceful() as stop:
-        driver.run(plan, stop, sys.stdout)
+    _, interruption = _run(plan, sys.stdout)
+    if interruption:
+        raise interruption
     return SweepResult.load(plan.run_dir.path)
 
 
@@ -105,28 +108,33 @@ def _main(args: argparse.Namespace) -> int:
 
         print(forecast.describe(plan))
         return 0
-    return _run(plan, args.quiet, args.json)
-
-
-def _run(plan: Plan, is_quiet: bool, is_json: bool) -> int:
-    from tuner import driver, signals
-
-    with signals.graceful() as stop:
-        summary = driver.run(plan, stop, None if is_quiet or is_json else sys.stdout)
-    if is_json:
-        print(json.dumps(summary.to_json(), indent=2))
-    else:
-        result = SweepResult.load(plan.run_dir.path)
-        print("\n".join([*summary.lines(result.changed), *_files(plan)]))
+    summary, interruption = _run(plan, None if args.quiet or args.json else sys.stdout)
+    print(json.dumps(summary.to_json(), indent=2) if args.json else _answer(plan, summary))
+    if interruption:
+        raise interruption
     return summary.exit_code
 
 
-def _files(plan: Plan) -> list[str]:
-    best = plan.run_dir.best
-    return [
-        f"curves    {best / 'curves.html'}, {best / 'curves.png'}, {best / 'curves.csv'}",
-        f"review    python -m tuner.board {plan.run_dir.path}",
-    ]
+def _run(plan: Plan, stream: TextIO | None) -> tuple[Summary, Interrupted | None]:
+    """What the sweep found, and the error to end with where somebody asked it to stop before its last trial."""
+    from tuner import driver, signals
+
+    with signals.graceful() as stop:
+        summary = driver.run(plan, stop, stream)
+    if stop.signal is None or summary.finished >= plan.trials:
+        return summary, None
+    return summary, Interrupted(f"stopped by {stop.signal.name}, everything is saved; the same command goes on")
+
+
+def _answer(plan: Plan, summary: Summary) -> str:
+    lines = summary.lines()
+    if summary.finished < plan.trials:
+        left = plan.trials - summary.finished
+        lines.append(f"to do     {left} of {plan.trials} trials; the same command goes on")
+    if summary.best is not None:
+        best = plan.run_dir.best
+        lines.append(f"curves    {best / 'curves.html'}, {best / 'curves.png'}, {best / 'curves.csv'}")
+    return "\n".join([*lines, f"review    python -m tuner.board {plan.run_dir.path}"])
 
 
 def _list() -> int:

@@ -65,6 +65,7 @@ def _main(args: argparse.Namespace) -> int:
         raise UsageError(f"--out {args.out}: {error.strerror}; choose a folder you can write") from error
     lock_file, busy = folder.path / ".lock", f"{folder.path}: a training is already running here"
     with lock(lock_file, busy, "wait for it or use --name"), signals.graceful() as stop, cluster.private_ray(machine):
+        stop.listen()
         training = Training(RunConfig.from_json(config), folder)
         try:
             with _progress(config) as show:
