@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,11 +86,8 @@ class Parameter:
         if self.kind == "bool":
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(lowered, text)
         if self.kind == "layers":
-            inner = text.strip("[]()").replace("x", ",")
-            try:
-                return [int(width) for width in inner.split(",") if width.strip()]
-            except ValueError:
-                return text
+            widths = re.fullmatch(r"\[?\s*(\d+(?:\s*[,x]\s*\d+)*)\s*,?\s*\]?", text)
+            return [int(width) for width in re.split("[,x]", widths[1])] if widths else text
         try:
             return float(text)
         except ValueError:
@@ -163,19 +161,19 @@ def current_names(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     return flat, notes
 
 
-def parse_params(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
-    """Parsed values under today's names, and one line for each problem (`where["key"]: …`)."""
+def parse_params(values: Mapping[str, Any], form: str) -> tuple[dict[str, Any], list[str]]:
+    """Parsed values, and one line for each problem; `form` says how `name` and `value` were written."""
     parsed: dict[str, Any] = {}
     problems: list[str] = []
     for name, value in values.items():
+        written = form.format(name=name, value=display(value), text=value)
         if name not in PARAMETERS:
-            known = nearest(name, [*PARAMETERS, *OLDER_NAMES])
-            problems.append(f'{where}["{name}"] = {display(value)}: unknown PPO parameter{known}')
+            problems.append(f"{written}: unknown PPO parameter{nearest(name, [*PARAMETERS, *OLDER_NAMES])}")
             continue
         try:
             parsed[name] = PARAMETERS[name].parse(value)
         except ValueError as error:
-            problems.append(f'{where}["{name}"] = {display(value)}: {error}')
+            problems.append(f"{written}: {error}")
     return parsed, problems
 
 

@@ -21,6 +21,7 @@ from tuner.parameters import display
 from tuner.space import Choice, SearchSpace
 
 FORMAT = 1
+SET_FORM = "--set {name}={text}"
 _PACKAGES = ("ray", "torch", "gymnasium", "optuna", "numpy")
 DISTRIBUTION = "rllib-ppo-tuner"
 
@@ -157,7 +158,7 @@ def effective_space(source: Source, options: SweepOptions) -> SearchSpace:
     problems = []
     space = source.space
     try:
-        space = space.fixing(options.set)
+        space = space.fixing(options.set, SET_FORM)
     except SpaceError as error:
         problems += error.problems
     try:

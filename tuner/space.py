@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuner.errors import SpaceError
-from tuner.parameters import PARAMETERS, Parameter, current_names, default_params, display, parse_params
+from tuner.errors import SpaceError, nearest
+from tuner.parameters import OLDER_NAMES, PARAMETERS, Parameter, current_names, default_params, display, parse_params
 
 PRUNERS = ("none", "asha", "median")
 
@@ -162,7 +162,7 @@ class SearchSpace:
                 object.__setattr__(self, name, {})
         baseline, baseline_notes = current_names(self.baseline)
         params, params_notes = current_names(self.params)
-        parsed, baseline_problems = parse_params(baseline, "baseline")
+        parsed, baseline_problems = parse_params(baseline, 'baseline["{name}"] = {value}')
         object.__setattr__(self, "baseline", default_params() | parsed)
         object.__setattr__(self, "params", params)
         object.__setattr__(self, "env_config", dict(self.env_config))
@@ -194,14 +194,14 @@ class SearchSpace:
             params["rollout_fragment_length"] = "auto" if batch % envs else batch // envs
         return params
 
-    def fixing(self, fixed: Mapping[str, Any]) -> SearchSpace:
-        """The space with parameters fixed for every trial, the baseline included (`--set`).
+    def fixing(self, fixed: Mapping[str, Any], form: str = "{name} = {text}") -> SearchSpace:
+        """The space with parameters fixed for every trial, the baseline included; `form` is that of its messages.
 
         Raises:
             SpaceError: an unknown key, or a value that PPO cannot use.
         """
         named, notes = current_names(fixed)
-        parsed, problems = parse_params(named, "--set ")
+        parsed, problems = parse_params(named, form)
         if problems:
             raise SpaceError(problems)
         return dataclasses.replace(
@@ -261,7 +261,7 @@ class SearchSpace:
         for name, domain in self.params.items():
             key = f'params["{name}"] = {domain!r}'
             if name not in PARAMETERS:
-                found += [line.replace("baseline", "params") for line in parse_params({name: None}, "baseline")[1]]
+                found.append(f"{key}: unknown PPO parameter{nearest(name, [*PARAMETERS, *OLDER_NAMES])}")
             elif not isinstance(domain, (Float, Int, Choice)):
                 found.append(f"{key}: must be a Float, Int or Choice; to fix a parameter, put it into baseline")
             else:

@@ -17,6 +17,7 @@ from tuner.episodes import Goal
 from tuner.errors import EXIT_DONE, EXIT_TRIALS_FAILED, Interrupted, SpaceError, TrialFailed, UsageError
 from tuner.layout import RunDir, TrialDir
 from tuner.parameters import PARAMETERS, current_names
+from tuner.plan import SET_FORM
 from tuner.ppo.engine import ENGINES, chosen
 
 _RESULT_EVERY_S = 0.5
@@ -97,11 +98,11 @@ def _run_config(
         )
     unknown = {name: value for name, value in named.items() if name not in _OWN_KEYS}
     try:
-        space = space.fixing(unknown)
+        space = space.fixing(unknown, "{name}: {text}")
     except SpaceError as error:
-        raise SpaceError([p.replace("--set ", "", 1) for p in error.problems], str(args.config)) from None
+        raise error.at(str(args.config)) from None
     try:
-        space = space.fixing(dict(args.set))
+        space = space.fixing(dict(args.set), SET_FORM)
     except SpaceError as error:
         raise UsageError("\n".join(error.problems)) from None
     own = {name: named[name] for name in ("seed", "threshold", "window", "max_episodes", "max_steps") if name in named}
