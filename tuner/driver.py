@@ -93,10 +93,12 @@ def _search(
 
         stop.listen()
         watchers: Sequence[Watcher] = [reporter, TensorBoard(plan.run_dir, study), *([shown] if shown else [])]
-        searcher = StudySearcher(
-            study, trials=plan.trials, parallel=parallel, watchers=watchers,
-            to_config=lambda record: _trial_config(plan, record),
-        )  # fmt: skip
+
+        def to_config(record: TrialRecord) -> dict[str, Any]:
+            stop.listen()  # by the first trial Tune has put its own SIGUSR1 handler in place of ours
+            return _trial_config(plan, record)
+
+        searcher = StudySearcher(study, trials=plan.trials, parallel=parallel, to_config=to_config, watchers=watchers)
         left = math.inf if plan.options.time_s is None else plan.options.time_s - (time.monotonic() - started)
         stopper = CombinedStopper(
             StudyStopper(study, searcher, watchers), DeadlineStopper(left, is_requested=stop.is_set)

@@ -18,7 +18,8 @@ from tuner.episodes import Goal
 from tuner.errors import SpaceChanged, SpaceError, StateError, UsageError
 from tuner.layout import RunDir
 from tuner.parameters import display
-from tuner.space import Choice, SearchSpace
+from tuner.ppo.engine import ENGINES, chosen
+from tuner.space import SAMPLERS, Choice, SearchSpace
 
 FORMAT = 1
 SET_FORM = "--set {name}={text}"
@@ -69,8 +70,7 @@ class Plan:
             UsageError: an option, the space or its environment cannot be used.
             StateError: the run folder holds another sweep.
         """
-        from tuner.ppo.engine import chosen
-
+        _check_options(options)
         source = catalog.load(space)
         effective = effective_space(source, options)
         trials = effective.trials
@@ -78,7 +78,6 @@ class Plan:
             from tuner.study import check_grid
 
             trials = min(trials, check_grid(effective) + 1)
-        _check_options(options)
         run_dir = RunDir.named(options.out, options.name or source.name)
         plan = cls(source, effective, options, run_dir, trials, chosen(options.engine))
         plan.check_run_dir()
@@ -220,6 +219,9 @@ def _check_options(options: SweepOptions) -> None:
         raise UsageError(
             f"--race-seeds {options.race_seeds}: the race does not exist yet in this version; use --race-seeds 0"
         )
+    for name, known in (("sampler", SAMPLERS), ("engine", ENGINES)):
+        if getattr(options, name) not in known:
+            raise UsageError(f"--{name} {getattr(options, name)}: must be one of {', '.join(known)}")
     if options.time_s is not None and options.time_s <= 0:
         raise UsageError(f"--time {options.time_s:g}s: must be above 0, such as 90s, 10m or 2h")
     for name in ("parallel", "cpus_per_trial"):

@@ -11,6 +11,7 @@ from typing import Any
 from tuner.errors import SpaceError, nearest
 from tuner.parameters import OLDER_NAMES, PARAMETERS, Parameter, current_names, default_params, display, parse_params
 
+SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
 PRUNERS = ("none", "asha", "median")
 
 

@@ -33,7 +33,6 @@ from tuner.space import Choice, Domain, Float, Int, SearchSpace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
 MAX_GRID = 10_000
 STARTUP_TRIALS = 10
 

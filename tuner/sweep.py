@@ -13,12 +13,10 @@ from tuner.errors import Interrupted, UsageError
 from tuner.plan import Plan, SweepOptions
 from tuner.ppo.engine import ENGINES
 from tuner.results import SweepResult
-from tuner.space import PRUNERS
+from tuner.space import PRUNERS, SAMPLERS
 
 if TYPE_CHECKING:
     from tuner.summary import Summary
-
-SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,66 @@
+"""What the tests share: commands as a user runs them, and one real sweep that many tests look at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial
+
+ROOT = Path(__file__).parent.parent
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Runs `python -m tuner.COMMAND …` as a process of its own, in an empty folder unless told otherwise."""
+    empty = tmp_path_factory.mktemp("empty")
+
+    def run(
+        name: str, *args: object, cwd: Path = empty, env: Mapping[str, str] | None = None, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", f"tuner.{name}", *map(str, args)]
+        return subprocess.run(
+            words, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=timeout
+        )
+
+    return run
+
+
+@dataclass(frozen=True)
+class FinishedSweep:
+    """A sweep of six trials that ended: its folder, the words that made it, and what it printed."""
+
+    path: Path
+    words: tuple[str, ...]
+    stdout: str
+
+    def trials(self) -> list[FrozenTrial]:
+        """The study as Optuna alone reads it."""
+        return read_study(self.path)
+
+
+@pytest.fixture(scope="session")
+def finished(command: Command, tmp_path_factory: pytest.TempPathFactory) -> FinishedSweep:
+    """Six real trials on CartPole-v1; some reach the threshold, which is low so that this takes seconds."""
+    out = tmp_path_factory.mktemp("finished")
+    words = ("cartpole", "--trials", "6", "--race-seeds", "0", "--episodes", "150", "--threshold", "100", "--out", out)
+    done = command("sweep", *words)
+    assert done.returncode == 0, done.stderr
+    return FinishedSweep(out / "cartpole", tuple(map(str, words)), done.stdout)
+
+
+def read_study(path: Path) -> list[FrozenTrial]:
+    """A run folder's trials as Optuna alone reads them."""
+    return optuna.load_study(study_name="sweep", storage=f"sqlite:///{path / 'study.db'}").trials
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    """Every file under `path` with its bytes."""
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}

@@ -1,0 +1,487 @@
+"""`tuner sweep`: real sweeps on a real Ray, looked at from outside."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from optuna.trial import TrialState
+from PIL import Image
+
+from tests.conftest import Command, FinishedSweep, read_study, tree
+from tuner import sweep
+
+pytestmark = pytest.mark.ray
+
+WINDOW = 50
+FAST = ("--episodes", "150", "--threshold", "100")
+
+
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    """An episode table, read with nothing of this project."""
+    with (folder / "episodes.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def trial_folders(path: Path) -> list[Path]:
+    return sorted((path / "trials").iterdir())
+
+
+class TestAFinishedSweep:
+    def test_six_trials_leave_six_complete_or_pruned_ones_and_none_running(self, finished: FinishedSweep) -> None:
+        states = [trial.state for trial in finished.trials()]
+        assert len(states) == 6
+        assert set(states) <= {TrialState.COMPLETE, TrialState.PRUNED}
+
+    def test_trial_0_is_the_baseline_of_the_space(self, finished: FinishedSweep) -> None:
+        config = json.loads((finished.path / "trials/0000/config.json").read_text())
+        assert {name: config[name] for name in ("lr", "train_batch_size", "minibatch_size", "num_epochs")} == {
+            "lr": 5e-4, "train_batch_size": 128, "minibatch_size": 32, "num_epochs": 6,
+        }  # fmt: skip
+
+    def test_the_run_folder_holds_what_the_interface_names(self, finished: FinishedSweep) -> None:
+        names = {path.name for path in finished.path.iterdir()} - {".lock"}
+        assert names == {"sweep.json", "study.db", "trials", "best", "summary.json"}
+        for folder in trial_folders(finished.path):
+            there = {re.sub(r"tfevents\..*", "tfevents", path.name) for path in folder.iterdir()}
+            assert there == {"config.json", "episodes.csv", "checkpoints", "checkpoint", "events.out.tfevents"}
+
+    def test_the_newest_checkpoint_is_a_relative_link(self, finished: FinishedSweep) -> None:
+        for folder in trial_folders(finished.path):
+            target = (folder / "checkpoint").readlink()
+            iterations = [int(path.name.removeprefix("iter-")) for path in (folder / "checkpoints").iterdir()]
+            assert target.as_posix() == f"checkpoints/iter-{max(iterations)}"
+            assert len(iterations) <= 2
+
+    def test_a_cartpole_episode_is_never_longer_than_500_and_its_reward_is_its_length(
+        self, finished: FinishedSweep
+    ) -> None:
+        for folder in trial_folders(finished.path):
+            for row in rows_of(folder):
+                assert 1 <= row["length"] <= 500
+                assert row["reward"] == row["length"]
+
+    def test_episode_numbers_have_no_gap_and_steps_and_iterations_never_go_back(self, finished: FinishedSweep) -> None:
+        for folder in trial_folders(finished.path):
+            rows = rows_of(folder)
+            assert [row["episode"] for row in rows] == list(range(1, len(rows) + 1))
+            for name in ("env_steps", "iteration", "wall_s"):
+                values = [row[name] for row in rows]
+                assert values == sorted(values)
+
+    def test_steps_are_those_of_the_episodes_and_of_the_ones_in_flight(self, finished: FinishedSweep) -> None:
+        for folder in trial_folders(finished.path):
+            rows = rows_of(folder)
+            envs = json.loads((folder / "config.json").read_text())["num_envs_per_env_runner"]
+            ended = sum(row["length"] for row in rows)
+            assert ended <= rows[-1]["env_steps"] <= ended + (envs - 1) * 500
+
+    def test_trailing_means_and_episodes_to_threshold_follow_from_the_raw_rows(self, finished: FinishedSweep) -> None:
+        for folder, trial in zip(trial_folders(finished.path), finished.trials(), strict=True):
+            rows = rows_of(folder)
+            reached = None
+            for index, row in enumerate(rows):
+                last = rows[max(0, index + 1 - WINDOW) : index + 1]
+                assert row["mean_reward"] == pytest.approx(statistics.fmean(r["reward"] for r in last), rel=1e-12)
+                assert row["mean_length"] == pytest.approx(statistics.fmean(r["length"] for r in last), rel=1e-12)
+                if reached is None and index + 1 >= WINDOW and row["mean_reward"] >= 100:
+                    reached = index + 1
+            assert trial.user_attrs["episodes_to_threshold"] == reached
+            if trial.state is TrialState.COMPLETE:  # exactly at the goal or at the budget
+                assert len(rows) == (reached or 150)
+
+    def test_some_trials_reach_the_threshold_and_the_best_is_the_earliest(self, finished: FinishedSweep) -> None:
+        reached = {
+            trial.number: trial.user_attrs["episodes_to_threshold"]
+            for trial in finished.trials()
+            if trial.user_attrs["episodes_to_threshold"]
+        }
+        assert reached
+        best = json.loads((finished.path / "summary.json").read_text())["best"]
+        assert best["episodes_to_threshold"] == min(reached.values()) == reached[best["number"]]
+
+    def test_the_summary_has_the_keys_of_the_interface(self, finished: FinishedSweep) -> None:
+        summary = json.loads((finished.path / "summary.json").read_text())
+        assert set(summary) == {"format", "space", "engine", "threshold", "window", "trials", "baseline", "best",
+                                "race", "verdict", "cost_s", "versions"}  # fmt: skip
+        assert {"number", "params", "seed", "episodes_to_threshold", "best_mean", "attempts"} <= set(summary["best"])
+        assert summary["race"] is None and summary["verdict"] is None
+        assert summary["trials"] == {"COMPLETE": 6}
+        assert summary["cost_s"]["search"] > 0
+
+    def test_sweep_json_says_what_was_asked_for(self, finished: FinishedSweep) -> None:
+        there = json.loads((finished.path / "sweep.json").read_text())
+        assert there["space"] == "cartpole"
+        assert there["file"].endswith("search_spaces/cartpole.py") and len(there["sha256"]) == 64
+        assert there["definition"]["max_episodes"] == 150
+        assert {"ray", "torch", "optuna"} <= set(there["versions"])
+
+    def test_the_study_shows_ppos_own_names_to_other_tools(self, finished: FinishedSweep) -> None:
+        for trial in finished.trials():
+            assert {"lr", "train_batch_size", "minibatch_size", "num_epochs", "gamma", "lambda_"} <= set(trial.params)
+
+
+class TestBest:
+    def test_curves_csv_is_the_notebooks_table(self, finished: FinishedSweep) -> None:
+        number = json.loads((finished.path / "summary.json").read_text())["best"]["number"]
+        baseline, best = (rows_of(finished.path / f"trials/{n:04d}") for n in (0, number))
+        with (finished.path / "best/curves.csv").open() as file:
+            table = list(csv.DictReader(file))
+        assert list(table[0]) == [
+            "episodes", "threshold_reward", "baseline_reward", "baseline_len", "best_reward", "best_len",
+        ]  # fmt: skip
+        assert len(table) == max(len(baseline), len(best))
+        for index, row in enumerate(table):
+            assert (int(row["episodes"]), float(row["threshold_reward"])) == (index + 1, 100)
+            for name, rows in (("baseline", baseline), ("best", best)):
+                if index < len(rows):
+                    assert float(row[f"{name}_reward"]) == rows[index]["mean_reward"]
+                    assert float(row[f"{name}_len"]) == rows[index]["mean_length"]
+                else:
+                    assert row[f"{name}_reward"] == row[f"{name}_len"] == ""
+
+    def test_config_yaml_is_the_best_trials_configuration(self, finished: FinishedSweep) -> None:
+        number = json.loads((finished.path / "summary.json").read_text())["best"]["number"]
+        config = json.loads((finished.path / f"trials/{number:04d}/config.json").read_text())
+        assert yaml.safe_load((finished.path / "best/config.yaml").read_text()) == config
+        assert config["seed"] == 10
+
+    def test_curves_png_is_a_picture(self, finished: FinishedSweep) -> None:
+        with Image.open(finished.path / "best/curves.png") as picture:
+            assert picture.format == "PNG" and picture.width >= 800
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
+
+    def test_the_checkpoint_loads_and_trains_where_this_project_is_not_installed(self, finished: FinishedSweep) -> None:
+        script = f"""
+import sys
+sys.modules["tuner"] = sys.modules["search_spaces"] = None  # importing either raises ImportError
+import ray
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.ppo import PPO
+algorithm = Algorithm.from_checkpoint({str((finished.path / "best/checkpoint").absolute())!r})
+assert type(algorithm) is PPO and algorithm.config.env == "CartPole-v1", algorithm
+steps = algorithm.train()["num_env_steps_sampled_lifetime"]
+print("trained", steps)
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "trained" in done.stdout
+
+
+class TestTheSameCommandAgain:
+    def test_it_starts_nothing_changes_nothing_and_prints_the_same_answer(
+        self, finished: FinishedSweep, command: Command
+    ) -> None:
+        before = tree(finished.path)
+        done = command("sweep", *finished.words)
+        assert done.returncode == 0
+        answer = finished.stdout[finished.stdout.index("trials    ") :]
+        assert done.stdout == answer
+        after = tree(finished.path)
+        # The lock names its last owner, and the summary is written by each invocation.
+        for name in before.keys() | after.keys():
+            if name != ".lock":
+                assert before.get(name) == after.get(name), name
+
+    def test_a_larger_number_of_trials_runs_only_the_new_ones(
+        self, finished: FinishedSweep, command: Command, tmp_path: Path
+    ) -> None:
+        shutil.copytree(finished.path, tmp_path / "cartpole", symlinks=True)
+        before = tree(tmp_path / "cartpole/trials")
+        done = command("sweep", "cartpole", "--trials", 8, *FAST, "--out", tmp_path)
+        assert done.returncode == 0, done.stderr
+        trials = read_study(tmp_path / "cartpole")
+        assert len(trials) == 8 and all(trial.state.is_finished() for trial in trials)
+        after = tree(tmp_path / "cartpole/trials")
+        assert {name: after[name] for name in before} == before
+        assert re.findall(r"trial (\d+) started", done.stdout) == ["6", "7"]
+
+    def test_a_smaller_number_of_trials_starts_nothing(self, finished: FinishedSweep, command: Command) -> None:
+        done = command("sweep", "cartpole", "--trials", 2, *FAST, "--out", finished.path.parent)
+        assert done.returncode == 0
+        assert "started" not in done.stdout and len(finished.trials()) == 6
+
+    def test_another_seed_is_refused_and_named(self, finished: FinishedSweep, command: Command) -> None:
+        before = tree(finished.path)
+        done = command("sweep", *finished.words, "--seed", 11)
+        assert done.returncode == 3
+        assert "--seed is 10 there, 11 here" in done.stderr.splitlines()[-1]
+        assert tree(finished.path) == before
+
+    def test_json_is_the_summary_and_nothing_else(self, finished: FinishedSweep, command: Command) -> None:
+        done = command("sweep", *finished.words, "--json")
+        assert json.loads(done.stdout) == json.loads((finished.path / "summary.json").read_text())
+
+
+class TestInterruption:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+    def test_a_signal_ends_the_sweep_with_75_and_the_same_command_goes_on(
+        self, number: signal.Signals, command: Command, tmp_path: Path
+    ) -> None:
+        words = ["cartpole", "--trials", "2", "--episodes", "150", "--out", str(tmp_path)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tuner.sweep", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        wait_for(lambda: len(rows_or_none(tmp_path / "cartpole/trials/0000")) > 60)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+        assert process.returncode == 75
+        last = stderr.splitlines()[-1]
+        assert number.name in last and "the same command goes on" in last
+
+        interrupted = read_study(tmp_path / "cartpole")
+        assert TrialState.RUNNING not in {trial.state for trial in interrupted}
+        rows = rows_of(tmp_path / "cartpole/trials/0000")
+        # At most one iteration is lost: 8 environments x 16 steps.
+        saved = json.loads((tmp_path / "cartpole/trials/0000/checkpoint/manifest.json").read_text())["counters"]
+        assert saved["episodes"] >= len(rows) - 8
+
+        assert command("sweep", *words).returncode == 0
+        after = read_study(tmp_path / "cartpole")
+        assert [trial.state for trial in after] == [TrialState.COMPLETE] * 2
+        assert after[0].user_attrs["attempts"] == 2
+        assert rows_of(tmp_path / "cartpole/trials/0000")[: saved["episodes"]] == rows[: saved["episodes"]]
+
+    def test_a_killed_sweep_loses_no_finished_trial_and_runs_none_twice(self, command: Command, tmp_path: Path) -> None:
+        words = ["cartpole", "--trials", "4", *FAST, "--out", str(tmp_path)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tuner.sweep", *words],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        run = tmp_path / "cartpole"
+        wait_for(lambda: (run / "summary.json").exists())
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        before = {trial.number: trial for trial in read_study(run) if trial.state.is_finished()}
+        assert before
+        tables = {number: (run / f"trials/{number:04d}/episodes.csv").read_bytes() for number in before}
+
+        assert command("sweep", *words).returncode == 0
+        after = read_study(run)
+        assert [trial.state for trial in after] == [TrialState.COMPLETE] * 4
+        for number, trial in before.items():
+            assert (after[number].params, after[number].value) == (trial.params, trial.value)
+            assert (run / f"trials/{number:04d}/episodes.csv").read_bytes() == tables[number]
+
+    def test_a_deadline_ends_with_0_says_what_is_left_and_the_same_command_goes_on(
+        self, command: Command, tmp_path: Path
+    ) -> None:
+        words = ("cartpole", "--trials", 3, "--episodes", 300, "--out", tmp_path)
+        done = command("sweep", *words, "--time", "9s")
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"to do     \d of 3 trials; the same command goes on", done.stdout)
+        states = {trial.state for trial in read_study(tmp_path / "cartpole")}
+        assert TrialState.RUNNING not in states
+        assert command("sweep", *words).returncode == 0
+        assert [trial.state for trial in read_study(tmp_path / "cartpole")] == [TrialState.COMPLETE] * 3
+
+    def test_a_second_sweep_on_a_running_one_is_refused_with_its_owner(self, command: Command, tmp_path: Path) -> None:
+        words = ["cartpole", "--trials", "2", *FAST, "--out", str(tmp_path)]
+        with subprocess.Popen([sys.executable, "-m", "tuner.sweep", *words], stdout=subprocess.DEVNULL) as process:
+            wait_for(lambda: (tmp_path / "cartpole/study.db").exists())
+            done = command("sweep", *words)
+            assert done.returncode == 3
+            assert f"process {process.pid}" in done.stderr.splitlines()[-1]
+            assert process.wait(timeout=120) == 0
+
+
+FLAKY = '''
+"""CartPole that raises once, at the step of this process that its configuration names."""
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv
+
+steps = 0
+
+
+class Flaky(CartPoleEnv):
+    def __init__(self, fails_at: int, **options):
+        super().__init__(**options)
+        self.fails_at = fails_at
+
+    def step(self, action):
+        global steps
+        steps += 1
+        if steps == self.fails_at:
+            raise ValueError("the simulator lost its licence")
+        return super().step(action)
+
+
+gymnasium.register("Flaky-v0", entry_point=Flaky, max_episode_steps=500)
+'''
+FLAKY_SPACE = '''
+"""An environment that raises in the middle of one trial."""
+from tuner.space import Float, SearchSpace
+
+space = SearchSpace(
+    env="flaky:Flaky-v0", max_episodes=1000, max_steps=2000, trials=3, env_config={"fails_at": FAILS_AT},
+    baseline={"lr": 1e-3, "train_batch_size": 256, "minibatch_size": 64, "num_epochs": 2, "fcnet_hiddens": [16]},
+    params={"lr": Float(1e-4, 1e-2, log=True)},
+)
+'''
+
+
+class TestFailures:
+    def run(self, command: Command, folder: Path, fails_at: int) -> subprocess.CompletedProcess[str]:
+        (folder / "flaky.py").write_text(FLAKY)
+        (folder / "mine.py").write_text(FLAKY_SPACE.replace("FAILS_AT", str(fails_at)))
+        env = {"PYTHONPATH": str(folder)}
+        return command("sweep", "./mine.py", "--parallel", 1, cwd=folder, env=env)
+
+    def test_a_trial_whose_environment_raises_is_failed_with_its_reason_and_the_sweep_goes_on(
+        self, command: Command, tmp_path: Path
+    ) -> None:
+        done = self.run(command, tmp_path, fails_at=3000)
+        assert done.returncode == 0, done.stderr
+        trials = read_study(tmp_path / "runs/mine")
+        assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+        assert trials[1].user_attrs["reason"] == "ValueError: the simulator lost its licence"
+        assert trials[1].value is None
+        assert "FAILED: ValueError: the simulator lost its licence" in done.stdout
+        assert "Traceback" not in done.stdout + done.stderr
+
+    def test_a_failed_baseline_ends_the_sweep_with_1(self, command: Command, tmp_path: Path) -> None:
+        done = self.run(command, tmp_path, fails_at=500)
+        assert done.returncode == 1
+        assert [trial.state for trial in read_study(tmp_path / "runs/mine")] == [
+            TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE,
+        ]  # fmt: skip
+        assert done.stderr.splitlines()[-1].startswith("error: ")
+
+    def test_a_configuration_that_diverges_is_failed_and_never_best(self, command: Command, tmp_path: Path) -> None:
+        (tmp_path / "wild.py").write_text(
+            '"""A learning rate that cannot work."""\n'
+            "from tuner.space import Choice, SearchSpace\n"
+            'space = SearchSpace(env="Pendulum-v1", max_episodes=40, trials=2, baseline={"lr": 1e-4,\n'
+            '    "train_batch_size": 400, "minibatch_size": 50, "num_epochs": 4, "num_envs_per_env_runner": 2},\n'
+            '    params={"lr": Choice(1e-4, 10.0)})\n'
+        )
+        words = ("./wild.py", "--sampler", "grid", "--out", tmp_path / "runs")
+        done = command("sweep", *words, cwd=tmp_path)
+        trials = {trial.params["lr"]: trial for trial in read_study(tmp_path / "runs/wild")}
+        assert trials[10.0].state is TrialState.FAIL, done.stdout
+        assert "non-finite" in trials[10.0].user_attrs["reason"] or "nan" in trials[10.0].user_attrs["reason"].lower()
+        assert json.loads((tmp_path / "runs/wild/summary.json").read_text())["best"]["params"]["lr"] == 1e-4
+
+
+class TestPruning:
+    def test_a_hopeless_trial_is_pruned_before_its_budget(self, command: Command, tmp_path: Path) -> None:
+        words = ("cartpole", "--trials", 7, "--episodes", 200, "--pruner", "asha", "--out", tmp_path)
+        assert command("sweep", *words).returncode == 0
+        trials = read_study(tmp_path / "cartpole")
+        pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
+        assert pruned and trials[0].state is TrialState.COMPLETE
+        assert all(len(rows_of(tmp_path / f"cartpole/trials/{trial.number:04d}")) < 200 for trial in pruned)
+
+
+class TestViews:
+    def test_off_a_terminal_there_is_one_line_an_event_and_no_control_character(self, finished: FinishedSweep) -> None:
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", finished.stdout)
+        for number in range(6):
+            assert len(re.findall(rf"^trial {number} started", finished.stdout, re.MULTILINE)) == 1
+            assert len(re.findall(rf"^trial {number} COMPLETE", finished.stdout, re.MULTILINE)) == 1
+        assert "time left" in finished.stdout
+
+    def test_on_a_terminal_there_is_a_live_table(self, tmp_path: Path) -> None:
+        words = ["cartpole", "--trials", "3", *FAST, "--out", str(tmp_path)]
+        main, side = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tuner.sweep", *words], stdout=side, stderr=subprocess.STDOUT,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"},
+        )  # fmt: skip
+        os.close(side)
+        shown = read_terminal(main, process)
+        assert process.returncode == 0, shown[-2000:]
+        assert "3/3 trials" in shown and "mean reward" in shown and "time left" in shown
+        assert re.search("[▁▂▃▄▅▆▇█]", shown) and "\x1b[" in shown
+        assert "Traceback" not in shown
+
+    def test_quiet_shows_the_answer_alone(self, command: Command, tmp_path: Path) -> None:
+        done = command("sweep", "cartpole", "--trials", 1, "--episodes", 50, "--quiet", "--out", tmp_path)
+        assert done.stdout.startswith("trials    1 COMPLETE")
+        assert done.stderr == ""
+
+
+class TestResources:
+    def test_remote_environment_runners_are_honoured(self, command: Command, tmp_path: Path) -> None:
+        words = ("cartpole", "--trials", 1, "--episodes", 60, "--set", "num_env_runners=1", "--out", tmp_path)
+        done = command("sweep", *words)
+        assert done.returncode == 0, done.stderr
+        rows = rows_of(tmp_path / "cartpole/trials/0000")
+        assert len(rows) == 60 and all(row["reward"] == row["length"] for row in rows)
+
+    def test_a_request_that_can_never_be_met_ends_with_2_within_30_s(self, command: Command, tmp_path: Path) -> None:
+        started = time.monotonic()
+        done = command("sweep", "cartpole", "--cpus-per-trial", 64, "--out", tmp_path)
+        assert done.returncode == 2 and time.monotonic() - started < 30
+        assert "64 CPUs" in done.stderr.splitlines()[-1]
+        assert not list(tmp_path.iterdir())
+
+    def test_gpus_that_are_not_there_end_with_2(self, command: Command, tmp_path: Path) -> None:
+        done = command("sweep", "cartpole", "--gpus-per-trial", 9, "--out", tmp_path)
+        assert done.returncode == 2 and "9 GPUs" in done.stderr
+
+    def test_a_sweep_does_not_join_or_end_a_ray_that_already_runs_here(self, command: Command, tmp_path: Path) -> None:
+        script = "import ray; ray.init(num_cpus=1, include_dashboard=False); print('up', flush=True); input()"
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as other:
+            assert other.stdout is not None and other.stdout.readline().strip() == "up"
+            done = command("sweep", "cartpole", "--trials", 2, "--episodes", 50, "--out", tmp_path)
+            assert done.returncode == 0, done.stderr
+            assert other.poll() is None
+            other.communicate("\n", timeout=60)
+
+
+class TestFromPython:
+    def test_run_sweep_returns_the_result(self, finished: FinishedSweep, capsys: pytest.CaptureFixture[str]) -> None:
+        result = sweep.run_sweep("cartpole", trials=6, episodes=150, threshold=100.0, out=str(finished.path.parent))
+        assert result.best is not None and result.best["episodes_to_threshold"] <= 150
+        assert result.path == finished.path
+
+    def test_an_unknown_option_is_named(self) -> None:
+        with pytest.raises(Exception, match="unknown option 'trails'"):
+            sweep.run_sweep("cartpole", trails=3)
+
+
+def rows_or_none(folder: Path) -> list[dict[str, float]]:
+    return rows_of(folder) if (folder / "episodes.csv").exists() else []
+
+
+def wait_for(condition: object, seconds: float = 90) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the sweep did not get there"
+        time.sleep(0.1)
+
+
+def read_terminal(descriptor: int, process: subprocess.Popen[bytes], seconds: float = 180) -> str:
+    """Everything that a process wrote to its terminal."""
+    chunks = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        readable, _, _ = select.select([descriptor], [], [], 0.2)
+        try:
+            chunk = os.read(descriptor, 65536) if readable else b""
+        except OSError:  # the other end was closed
+            break
+        chunks.append(chunk)
+        if not chunk and process.poll() is not None:
+            break
+    process.wait(timeout=10)
+    os.close(descriptor)
+    return b"".join(chunks).decode(errors="replace")
