@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: cartpole test check bench format clean
+.PHONY: cartpole test check format clean
 
 cartpole: $(VENV)/installed
-	$(BIN)/python -m tuner.sweep cartpole --trials 12 --time 15m
+	$(BIN)/python -m tuner.sweep cartpole --trials 12 --time 15m $(ARGS)
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
