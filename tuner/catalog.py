@@ -115,10 +115,13 @@ def _from_gymnasium(text: str) -> Source:
     import gymnasium
 
     env = text.removeprefix(GYM_PREFIX)
+    module, _, name = env.rpartition(":")
     try:
-        spec = gymnasium.spec(env)
+        if module:
+            importlib.import_module(module)
+        spec = gymnasium.spec(name)
     except (gymnasium.error.Error, ImportError) as error:
-        hint = nearest(env, gymnasium.registry)
+        hint = nearest(name, gymnasium.registry)
         raise UsageError(f"space {text!r}: Gymnasium has no such environment: {first_line(error)}{hint}") from error
     doc = f"{env}: a generic PPO space"
     return Source(safe_name(text), generic_space(env, spec.reward_threshold), text, None, doc)

@@ -1,0 +1,76 @@
+"""`tuner doctor`: what a machine can run, and whether a run folder is sound."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import FinishedSweep, tree
+from tuner import doctor
+
+
+def test_it_tells_what_this_machine_can_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} == {"python", "packages", "cores", "GPUs", "engines", "disk"}
+
+
+def test_a_finished_sweep_is_sound_and_not_touched(finished: FinishedSweep, capsys: pytest.CaptureFixture[str]) -> None:
+    before = tree(finished.path)
+    assert doctor.main([str(finished.path)]) == 0
+    assert capsys.readouterr().out.strip().endswith("sound")
+    assert tree(finished.path) == before
+
+
+def cut_table(run: Path) -> None:
+    path = run / "trials/0001/episodes.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def change_config(run: Path) -> None:
+    path = run / "trials/0001/config.json"
+    path.write_text(path.read_text().replace('"gamma": 0.', '"gamma": 0.1'))
+
+
+def damage_checkpoint(run: Path) -> None:
+    path = next((run / "trials/0001/checkpoint").resolve().rglob("module_state.pkl"))
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def remove_table(run: Path) -> None:
+    (run / "trials/0001/episodes.csv").unlink()
+
+
+def truncate_study(run: Path) -> None:
+    path = run / "study.db"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("damage", "where"),
+    [
+        (cut_table, "trials/0001/episodes.csv"),
+        (change_config, "trials/0001/config.json: gamma"),
+        (damage_checkpoint, "does not verify"),
+        (remove_table, "trials/0001/episodes.csv"),
+        (truncate_study, "study.db"),
+    ],
+)
+def test_damage_is_named_and_nothing_is_changed(
+    damage: Callable[[Path], None],
+    where: str,
+    finished: FinishedSweep,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Path(shutil.copytree(finished.path, tmp_path / "cartpole", symlinks=True))
+    damage(run)
+    before = tree(run)
+    assert doctor.main([str(run)]) == 3
+    printed = capsys.readouterr()
+    assert where in printed.out
+    assert "nothing was changed" in printed.err
+    assert tree(run) == before
