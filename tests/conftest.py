@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,3 +64,16 @@ def read_study(path: Path) -> list[FrozenTrial]:
 def tree(path: Path) -> dict[str, bytes]:
     """Every file under `path` with its bytes."""
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="session")
+def _local_ray() -> Iterator[None]:
+    from tuner import cluster
+
+    with cluster.private_ray(cluster.Machine(cpus=2, gpus=0)):
+        yield
+
+
+@pytest.fixture
+def local_ray(_local_ray: None) -> None:
+    """A Ray of the tests' own in this process."""

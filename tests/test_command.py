@@ -66,7 +66,7 @@ def test_key_and_value_are_split_at_the_first_equals_sign(text: str, pair: tuple
 
 @pytest.mark.parametrize("text", ["gamma", "", "=0.98", "  =1"])
 def test_what_has_no_key_or_no_equals_sign_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="write KEY=VALUE, such as gamma=0.98"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"write KEY=VALUE, such as gamma=0\.98"):
         command.key_value(text)
 
 

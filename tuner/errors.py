@@ -5,6 +5,7 @@ SweepError                    exit
     SpaceError                   2   one or more problems in a search space, listed together
   StateError                     3   the run folder cannot be trusted as it is; nothing was changed
     StudyUnreadable, SpaceChanged, AlreadyRunning
+  TrialsFailed                   1   the baseline or more than half of the trials failed
   Interrupted                   75   stopped on request; the same command goes on
 TrialFailed                          one trial's reason; never ends a sweep
 """
@@ -65,6 +66,12 @@ class SpaceChanged(StateError):
 
 class AlreadyRunning(StateError):
     """Another live process owns the run folder."""
+
+
+class TrialsFailed(SweepError):
+    """The sweep ended, but what failed is too much to trust the rest."""
+
+    exit_code = EXIT_TRIALS_FAILED
 
 
 class Interrupted(SweepError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -53,6 +54,7 @@ class StudySearcher(Searcher):
     ) -> None:
         super().__init__()
         self.live: dict[str, LiveTrial] = {}
+        self.error: Exception | None = None
         self._study = study
         self._trials = trials
         self._parallel = parallel
@@ -74,6 +76,24 @@ class StudySearcher(Searcher):
         """The next trial's configuration, None while nothing can start, FINISHED when nothing is left."""
         if len(self.live) >= self._parallel:
             return None
+        with self.remembering():
+            return self._next(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the study what became of a trial; one that Tune or the machine ended early will go on."""
+        with self.remembering():
+            self._ended(trial_id, error)
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Keep an error of ours, which Tune takes for the trial's and hides, for `close` to raise."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+            raise
+
+    def _next(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._open:
             record = self._study.reopen(self._open.popleft())
         elif self._started < self._trials:
@@ -88,8 +108,7 @@ class StudySearcher(Searcher):
             watcher.on_start(record)
         return self._to_config(record)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the study what became of a trial; one that Tune or the machine ended early will go on."""
+    def _ended(self, trial_id: str, error: bool) -> None:
         live = self.live.pop(trial_id, None)
         if live is None:
             return
@@ -114,9 +133,11 @@ class StudySearcher(Searcher):
             watcher.on_finish(record)
 
     def close(self) -> None:
-        """Tell the study of the trials that Tune dropped without a word when everything was stopped."""
+        """Tell the study of the trials that Tune dropped when everything was stopped, and raise what went wrong."""
         for trial_id in list(self.live):
             self.on_trial_complete(trial_id)
+        if self.error is not None:
+            raise self.error
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the state."""
@@ -139,6 +160,14 @@ class StudyStopper(Stopper):
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Whether the pruner ends this trial."""
+        with self._searcher.remembering():
+            return self._is_over(trial_id, result)
+
+    def stop_all(self) -> bool:
+        """Whether something of ours went wrong; else never, for one trial's fate is not another's."""
+        return self._searcher.error is not None
+
+    def _is_over(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         live = self._searcher.live.get(trial_id)
         if live is None:
             return False
@@ -152,10 +181,6 @@ class StudyStopper(Stopper):
             if not result["done"] and not live.record.is_baseline and self._study.is_hopeless(live.record.number):
                 live.is_pruned = True
                 return True
-        return False
-
-    def stop_all(self) -> bool:
-        """Never: one trial's fate is not another's."""
         return False
 
 

@@ -203,6 +203,8 @@ class SweepStudy:
             trial.set_user_attr("env_steps", outcome.env_steps)
             trial.set_user_attr("episodes_to_threshold", outcome.episodes_to_threshold)
             trial.set_user_attr("best_mean", outcome.best_mean)
+        # GridSampler ends an `optimize` loop from here, and we have none.
+        self._study.sampler = RandomSampler()
         with _quiet():
             self._study.tell(trial, value, state=state)
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.errors import EXIT_DONE, EXIT_TRIALS_FAILED
 from tuner.parameters import display
 from tuner.plan import versions
 from tuner.study import SweepStudy, TrialRecord, TrialState
@@ -39,11 +38,12 @@ class Summary:
         }  # fmt: skip
 
     @property
-    def exit_code(self) -> int:
-        """1 where the baseline, or more than half of the trials, FAILED."""
-        failed = self.trials.get(TrialState.FAILED.value, 0)
-        is_baseline_failed = self.baseline is not None and self.baseline["state"] == TrialState.FAILED.value
-        return EXIT_TRIALS_FAILED if is_baseline_failed or 2 * failed > sum(self.trials.values()) else EXIT_DONE
+    def failure(self) -> str | None:
+        """Why the sweep cannot be called done: its baseline, or more than half of its trials, FAILED."""
+        if self.baseline is not None and self.baseline["state"] == TrialState.FAILED.value:
+            return f"the baseline {self.in_words(self.baseline)}"
+        failed, all_trials = self.trials.get(TrialState.FAILED.value, 0), sum(self.trials.values())
+        return f"{failed} of {all_trials} trials FAILED" if 2 * failed > all_trials else None
 
     @property
     def finished(self) -> int:

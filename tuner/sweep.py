@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from tuner import command
-from tuner.errors import Interrupted, UsageError
+from tuner.errors import EXIT_DONE, Interrupted, TrialsFailed, UsageError
 from tuner.plan import Plan, SweepOptions
 from tuner.ppo.engine import ENGINES
 from tuner.results import SweepResult
@@ -110,7 +110,11 @@ def _main(args: argparse.Namespace) -> int:
     print(json.dumps(summary.to_json(), indent=2) if args.json else _answer(plan, summary))
     if interruption:
         raise interruption
-    return summary.exit_code
+    if summary.failure:
+        raise TrialsFailed(
+            f"{plan.run_dir.path}: {summary.failure}; mend the space or its environment and use another --name"
+        )
+    return EXIT_DONE
 
 
 def _run(plan: Plan, stream: TextIO | None) -> tuple[Summary, Interrupted | None]:

@@ -87,8 +87,10 @@ def _result(training: Training) -> dict[str, Any]:
     }
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The cause in one line: our own reason as it stands, anything else with its type."""
+    while not str(error) and error.__cause__ is not None:  # RLlib raises an empty RuntimeError from an environment's
+        error = error.__cause__
     if isinstance(error, TrialFailed):
         return str(error)
     lines = str(error).strip().splitlines()

@@ -1,0 +1,118 @@
+"""One run in one folder: stopped exactly, saved, gone on with, or failed with a reason."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+from tests.test_ppo import SMALL
+from tests.test_sweep import rows_of
+from tuner.episodes import Goal
+from tuner.errors import StateError, TrialFailed
+from tuner.layout import TrialDir
+from tuner.training import RunConfig, Training
+
+pytestmark = pytest.mark.ray
+
+CONFIG = RunConfig("CartPole-v1", "rllib", 3, Goal(475, 50, max_episodes=70), SMALL)
+
+
+@pytest.fixture(autouse=True)
+def _ray(local_ray: None) -> None:
+    """Every test here builds an algorithm, and that needs Ray."""
+
+
+def finish(config: RunConfig, folder: Path) -> Training:
+    training = Training(config, TrialDir(folder))
+    while not training.is_finished:
+        training.advance(1.0)
+    training.close()
+    return training
+
+
+def test_the_configuration_survives_json() -> None:
+    assert RunConfig.from_json(json.loads(json.dumps(CONFIG.to_json()))) == CONFIG
+
+
+def test_a_run_stops_at_the_very_episode_of_its_budget(tmp_path: Path) -> None:
+    training = finish(CONFIG, tmp_path)
+    assert training.outcome.episodes == 70 == len(rows_of(tmp_path))
+
+
+def test_a_run_stops_at_the_very_episode_that_reaches_the_threshold(tmp_path: Path) -> None:
+    training = finish(replace(CONFIG, goal=Goal(20.5, 20, max_episodes=300)), tmp_path)
+    rows = rows_of(tmp_path)
+    assert training.outcome.episodes_to_threshold == len(rows)
+    assert rows[-1]["mean_reward"] >= 20.5
+    assert all(row["mean_reward"] < 20.5 for row in rows[19:-1])
+
+
+def test_a_run_ends_within_its_environment_steps(tmp_path: Path) -> None:
+    finish(replace(CONFIG, goal=Goal(None, 50, max_episodes=1000, max_steps=1000)), tmp_path)
+    assert rows_of(tmp_path)[-1]["env_steps"] <= 1000
+
+
+def test_the_score_is_reported_at_every_multiple_of_the_window(tmp_path: Path) -> None:
+    training = Training(replace(CONFIG, goal=Goal(475, 20, max_episodes=70)), TrialDir(tmp_path))
+    reports: list[tuple[int, float]] = []
+    while not training.is_finished:
+        reports += training.advance(0.0).reports
+    training.close()
+    assert [episode for episode, _ in reports] == [20, 40, 60]
+
+
+def test_a_second_training_in_the_folder_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
+    first = Training(CONFIG, TrialDir(tmp_path))
+    while first.outcome.episodes < 20:
+        first.advance(0.0)
+    first.save()
+    saved = first.outcome.episodes
+    kept = rows_of(tmp_path)[:saved]
+    first.advance(0.0)  # rows after the checkpoint: they are cut before the first new one
+    first.close()
+    second = finish(CONFIG, tmp_path)
+    rows = rows_of(tmp_path)
+    assert rows[:saved] == kept
+    assert [row["episode"] for row in rows] == list(range(1, 71))
+    assert second.wall_s > 0 and rows[-1]["env_steps"] >= rows[saved - 1]["env_steps"]
+
+
+def test_a_folder_of_another_run_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    finish(CONFIG, tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(StateError, match="seed is 3, this run has 4"):
+        Training(replace(CONFIG, seed=4), TrialDir(tmp_path))
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+class PaysNaN(gymnasium.Env):  # type: ignore[type-arg]
+    """An environment whose third episode pays NaN."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    episodes = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None) -> tuple[object, dict]:  # type: ignore[type-arg]
+        self.steps = 0
+        PaysNaN.episodes += 1
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: object) -> tuple[object, float, bool, bool, dict]:  # type: ignore[type-arg]
+        self.steps += 1
+        reward = float("nan") if PaysNaN.episodes >= 3 else 1.0
+        return np.zeros(2, np.float32), reward, self.steps == 10, False, {}
+
+
+def test_a_reward_that_is_not_finite_fails_the_run_and_never_becomes_a_row(tmp_path: Path) -> None:
+    gymnasium.register("PaysNaN-v0", entry_point=PaysNaN)
+    params = SMALL | {"num_envs_per_env_runner": 1, "rollout_fragment_length": 128}
+    training = Training(replace(CONFIG, env="PaysNaN-v0", params=params), TrialDir(tmp_path))
+    with pytest.raises(TrialFailed, match="non-finite"):
+        training.advance(1.0)
+    training.close()
+    assert "nan" not in (tmp_path / "episodes.csv").read_text()
