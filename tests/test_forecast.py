@@ -1,0 +1,45 @@
+"""`--dry-run`: the plan in words, its cost from earlier runs, and nothing written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import FinishedSweep
+from tuner import sweep
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, str]:
+    """The head of a dry run, by the first word of each line."""
+    assert sweep.main(["cartpole", "--dry-run", *map(str, words)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    return {line.split()[0]: line.partition(" ")[2].strip() for line in lines}
+
+
+def test_it_shows_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = dry_run(capsys, "--trials", 9, "--parallel", 1, "--out", tmp_path / "runs")
+    assert "mean reward 475 over 50 episodes" in plan["goal"] and "at most 1000 episodes" in plan["goal"]
+    assert plan["trials"] == "9, the first is the baseline; 1 at once"
+    assert plan["time"] == "unknown"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_its_time_comes_from_earlier_runs_of_the_same_kind(
+    finished: FinishedSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished.path, tmp_path / "cartpole", symlinks=True)
+    words = ("--episodes", 150, "--threshold", 100, "--out", tmp_path, "--name", "other")
+    assert re.fullmatch(r"[\d.]+(-[\d.]+)? (s|min|h)", dry_run(capsys, *words, "--trials", 60)["time"])
+    assert dry_run(capsys, "--episodes", 200, "--out", tmp_path, "--name", "other")["time"] == "unknown"
+
+
+def test_its_disk_is_about_what_a_sweep_took(
+    finished: FinishedSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = dry_run(capsys, "--trials", 6, "--out", tmp_path)["folder"]
+    megabytes = float(re.search(r"(\d+) MB", said)[1])  # type: ignore[index]
+    taken = sum(file.stat().st_size for file in (finished.path / "trials").rglob("*") if file.is_file()) / 1e6
+    assert taken / 3 < megabytes < taken * 3
