@@ -54,6 +54,7 @@ def tensorboard(finished: FinishedSweep) -> Iterator[str]:
         assert process.stdout is not None
         assert f"http://127.0.0.1:{port}/" in process.stdout.readline()
         assert "optuna-dashboard sqlite:///" in process.stdout.readline()
+        fetch(f"http://127.0.0.1:{port}/data/runs")
         yield f"http://127.0.0.1:{port}"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0

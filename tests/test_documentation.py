@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.test_board import fetch
 from tuner import catalog
 
 README = (ROOT / "README.md").read_text()
@@ -64,7 +65,9 @@ def test_make_test_runs_this_suite() -> None:
 def test_a_command_of_the_readme_does_what_it_says(command: str, folder: Path) -> None:
     if "tuner.board" in command:
         with subprocess.Popen(smaller(command), cwd=folder, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None and "TensorBoard" in process.stdout.readline()
+            assert process.stdout is not None
+            address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
+            assert address and fetch(f"{address[0]}/data/runs")
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=30) == 0
         return

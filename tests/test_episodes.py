@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tuner.episodes import COLUMNS, EpisodeTable, Goal, Outcome, Row, outcome_of, read_rows, score
@@ -221,6 +221,7 @@ def test_a_table_that_was_not_started_takes_no_episode(path: Path) -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(first=st.integers(1, 20), second=st.integers(1, 20), steps=st.tuples(*[st.integers(0, 10**9)] * 2))
+@example(first=10, second=11, steps=(10**9, 0))
 def test_an_earlier_threshold_is_better_whatever_it_cost(first: int, second: int, steps: tuple[int, int]) -> None:
     assume(first != second)
     scores = score(reached(first, steps[0]), GOAL), score(reached(second, steps[1]), GOAL)
@@ -229,6 +230,7 @@ def test_an_earlier_threshold_is_better_whatever_it_cost(first: int, second: int
 
 @settings(deadline=None, max_examples=50)
 @given(at=st.integers(1, 20), best_mean=st.floats(-1e9, 10.0), steps=st.tuples(*[st.integers(0, 10**9)] * 2))
+@example(at=20, best_mean=9.999, steps=(10**9, 0))
 def test_a_run_that_reached_the_threshold_is_better_than_any_that_did_not(
     at: int, best_mean: float, steps: tuple[int, int]
 ) -> None:

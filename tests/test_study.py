@@ -328,6 +328,11 @@ def test_choices_that_are_lists_survive_the_database(study: SweepStudy, reopen: 
     assert seen[0] == [64, 32] and all(layers in ([64, 32], [64, 64], [128, 128]) for layers in seen)
 
 
+def test_a_choice_that_is_a_list_is_text_that_other_tools_can_show(study: SweepStudy, path: Path) -> None:
+    study.start_next()
+    assert raw_trials(path)[0].params["fcnet_hiddens"] == "[64, 32]"
+
+
 def test_choices_of_text_and_numbers_survive_the_database(reopen: Open) -> None:
     params = {"rollout_fragment_length": Choice("auto", 16), "fcnet_activation": Choice("tanh", "relu")}
     space = SearchSpace(env="CartPole-v1", params=params)

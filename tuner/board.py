@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from tuner import command
 from tuner.errors import UsageError
@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until interrupted and return the exit code."""
+    """Serve until interrupted; returns only what bad input ends with."""
     return command.run(_main, parser(), argv)
 
 
@@ -29,20 +29,15 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(args: argparse.Namespace) -> int:
+def _main(args: argparse.Namespace) -> NoReturn:
     run_dir = RunDir.existing(args.run)
     port = _port(args.port)
     print(f"TensorBoard       http://{HOST}:{port}/  (end it with Ctrl-C)")
     print(f"Optuna Dashboard  optuna-dashboard sqlite:///{run_dir.study}", flush=True)
     serve = [sys.executable, "-m", "tensorboard.main", f"--logdir={run_dir.path}", f"--host={HOST}", f"--port={port}"]
-    process = subprocess.Popen(serve, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})  # noqa: S603 our own words
-    try:
-        return 0 if process.wait() == 0 else 1
-    except KeyboardInterrupt:
-        process.wait()
-        return 0
-    finally:
-        process.terminate()
+    sys.stdout.flush()
+    # TensorBoard takes this process over, so that no signal has to be handed on and none leaves it behind.
+    os.execve(sys.executable, serve, os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})  # noqa: S606 our own words
 
 
 def _port(asked: int | None) -> int:
