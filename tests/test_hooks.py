@@ -12,7 +12,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from tuner.episodes import Outcome
-from tuner.hooks import MAX_ATTEMPTS, StudySearcher, StudyStopper
+from tuner.hooks import MAX_DEATHS, StudySearcher, StudyStopper
 from tuner.space import Float, SearchSpace
 from tuner.study import SweepStudy, TrialRecord, TrialState
 
@@ -236,11 +236,11 @@ def test_a_process_that_died_disturbs_no_other_trial(study: SweepStudy) -> None:
 
 def test_a_trial_whose_process_keeps_dying_is_failed_with_the_number_of_deaths(study: SweepStudy) -> None:
     tune = FakeTune(study, trials=2)
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(MAX_DEATHS):
         tune.start()
         tune.end(1, error=True)
     record = study.record(1)
-    assert (record.state, record.reason) == (TrialState.FAILED, f"its process died {MAX_ATTEMPTS} times")
+    assert (record.state, record.reason) == (TrialState.FAILED, f"its process died {MAX_DEATHS} times")
 
 
 def test_a_trial_whose_process_keeps_dying_is_not_started_without_end(study: SweepStudy) -> None:
@@ -250,19 +250,19 @@ def test_a_trial_whose_process_keeps_dying_is_not_started_without_end(study: Swe
         starts += 1
         for number in list(tune.searcher.live.values()):
             tune.end(number.record.number, error=True)
-    assert starts == 2 * MAX_ATTEMPTS
+    assert starts == 2 * MAX_DEATHS
 
 
 def test_a_sweep_goes_on_after_a_trial_whose_process_kept_dying(study: SweepStudy) -> None:
     tune = FakeTune(study, trials=3, parallel=1)
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(MAX_DEATHS):
         tune.start()
         tune.end(0, error=True)
     assert tune.run() == [1, 2]
 
 
 def test_interruptions_on_request_do_not_count_as_deaths_of_the_process(study: SweepStudy, reopen: Open) -> None:
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(MAX_DEATHS):
         tune = FakeTune(reopen(), trials=1)
         tune.start()
         tune.searcher.close()

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from tuner.errors import SpaceError, UsageError, nearest
-from tuner.layout import safe_name
+from tuner.layout import is_file, safe_name
 from tuner.space import Choice, Float, SearchSpace
 
 GYM_PREFIX = "gym:"
@@ -44,7 +44,7 @@ def load(text: str) -> Source:
         return _from_gymnasium(text)
     if text.endswith(".py") or "/" in text:
         path = Path(text)
-        if not path.is_file():
+        if not is_file(path):
             raise UsageError(f"space {text!r}: no such file; `python -m tuner.sweep --list` shows the named spaces")
         return _from_file(path, path.stem)
     files = space_files()
@@ -88,7 +88,7 @@ def _from_file(path: Path, name: str) -> Source:
         exec(compile(data, str(path), "exec"), module.__dict__)  # noqa: S102 a space is a file that the user chose to run
     except SpaceError as error:
         raise error.at(str(path)) from None
-    except Exception as error:  # anything can go wrong in a user's file; it is theirs to mend
+    except (Exception, SystemExit) as error:  # anything can go wrong in a user's file; it is theirs to mend
         raise SpaceError([_raised(error, path)], str(path)) from error
     space = getattr(module, "space", None)
     if not isinstance(space, SearchSpace):
@@ -98,7 +98,7 @@ def _from_file(path: Path, name: str) -> Source:
     return Source(name, space, str(path), hashlib.sha256(data).hexdigest(), doc[0] if doc else "")
 
 
-def _raised(error: Exception, path: Path) -> str:
+def _raised(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}"
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))

@@ -31,7 +31,7 @@ class Counters:
 
 
 def save(trial: TrialDir, counters: Counters, write: Callable[[Path], None]) -> Path:
-    """Let `write` fill a folder, seal it, and make it the trial's newest checkpoint; the newest two are kept."""
+    """Let `write` fill a folder, seal it, and make it the trial's newest; the newest two that verify are kept."""
     tmp = trial.checkpoints / f".tmp-{counters.iteration}"
     shutil.rmtree(tmp, ignore_errors=True)
     tmp.mkdir(parents=True)
@@ -43,8 +43,13 @@ def save(trial: TrialDir, counters: Counters, write: Callable[[Path], None]) -> 
     tmp.rename(final)
     fsync_dir(trial.checkpoints)
     replace_link(trial.checkpoint, final)
-    for iteration in trial.iterations()[KEEP:]:
-        shutil.rmtree(trial.checkpoint_at(iteration))
+    kept = 0
+    for iteration in trial.iterations():
+        folder = trial.checkpoint_at(iteration)
+        if folder != final and (kept >= KEEP or manifest_problem(folder)):
+            shutil.rmtree(folder)
+        else:
+            kept += 1
     return final
 
 
@@ -55,6 +60,9 @@ def newest_valid(trial: TrialDir) -> tuple[Path, Counters] | None:
         problem = manifest_problem(folder)
         if problem is None:
             manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-            return folder, Counters(**manifest["counters"])
+            try:
+                return folder, Counters(**manifest["counters"])
+            except (KeyError, TypeError):
+                problem = f"{MANIFEST}: has no counters"
         logger.warning("%s: not used, %s", folder, problem)
     return None

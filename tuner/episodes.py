@@ -92,16 +92,21 @@ def score(outcome: Outcome, goal: Goal) -> float:
     the run of fewer environment steps.
 
     Raises:
-        ValueError: a run without an episode has no score.
+        ValueError: a run without an episode, or with a mean that is not finite, has no score.
     """
-    if outcome.best_mean is None or not math.isfinite(outcome.best_mean):
-        raise ValueError("no episode ended")
+    if outcome.best_mean is None:
+        raise ValueError(f"no episode ended within {outcome.env_steps} environment steps")
+    if not math.isfinite(outcome.best_mean):
+        raise ValueError(f"non-finite mean reward ({outcome.best_mean})")
     cost = outcome.env_steps / (outcome.env_steps + 1e6)  # in [0, 1), so that it only breaks ties
     if outcome.episodes_to_threshold is not None:
         return outcome.episodes_to_threshold + 0.5 * cost
     if goal.threshold is None:
         return -outcome.best_mean + 1e-7 * cost
-    return goal.max_episodes + 1 + max(0.0, goal.threshold - outcome.best_mean) + 1e-7 * cost
+    missing = goal.threshold - outcome.best_mean
+    if missing < 0:  # it ended before its window was full; in (-0.4, 0), behind every run that reached the threshold
+        missing = 0.4 * missing / (1 - missing)
+    return goal.max_episodes + 1 + missing + 1e-7 * cost
 
 
 class EpisodeTable:
@@ -110,12 +115,15 @@ class EpisodeTable:
     def __init__(self, path: Path, goal: Goal) -> None:
         self.path = path
         self.goal = goal
+        self._file: TextIO | None = None
+        self._forget()
+
+    def _forget(self) -> None:
         self.last: Row | None = None
         self.outcome = Outcome()
         self.stopped_by: str | None = None
-        self._rewards: deque[float] = deque(maxlen=goal.window)
-        self._lengths: deque[int] = deque(maxlen=goal.window)
-        self._file: TextIO | None = None
+        self._rewards: deque[float] = deque(maxlen=self.goal.window)
+        self._lengths: deque[int] = deque(maxlen=self.goal.window)
 
     def start(self) -> None:
         """Begin an empty table, replacing any earlier one."""
@@ -135,6 +143,7 @@ class EpisodeTable:
         tmp.write_text(_lines([COLUMNS, *(row.to_csv() for row in kept)]))
         tmp.replace(self.path)
         self._file = self.path.open("a")
+        self._forget()
         for row in kept:
             self._account(row)
 
@@ -146,6 +155,7 @@ class EpisodeTable:
             self.stopped_by = "steps"
         if self.stopped_by is not None:
             return False
+        reward, length = float(reward), int(length)  # NumPy's would be written with their type
         rewards, lengths = [*self._rewards, reward][-self.goal.window :], [*self._lengths, length][-self.goal.window :]
         means = math.fsum(rewards) / len(rewards), math.fsum(lengths) / len(lengths)
         row = Row(self.outcome.episodes + 1, reward, length, *means, env_steps, iteration, wall_s)
@@ -200,6 +210,10 @@ def read_rows(path: Path, after: int = 0) -> list[Row]:
         text = path.read_text()
     except FileNotFoundError:
         return []
+    except UnicodeDecodeError as error:
+        raise StateError(f"{path}: not an episode table ({error.reason})") from error
+    if "\n" not in text and not _lines([COLUMNS]).startswith(text):
+        raise StateError(f"{path}: not an episode table")
     whole = text[: text.rfind("\n") + 1]
     lines = list(csv.reader(io.StringIO(whole)))
     if lines and tuple(lines[0]) != COLUMNS:

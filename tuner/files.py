@@ -64,22 +64,27 @@ def replace_link(link: Path, target: Path) -> None:
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """List every file of `folder` with size and SHA-256 beside `facts`, all of it on disk before returning."""
+    """List every file of `folder` with size and SHA-256 beside `facts`, sealed, and all on disk before returning."""
     files = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != MANIFEST:
+        if path.is_file() and path != folder / MANIFEST:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": sha256(path)}
-    write_json(folder / MANIFEST, facts | {"files": files})
+    content = facts | {"files": files}
+    write_json(folder / MANIFEST, content | {"seal": _seal(content)})
 
 
 def manifest_problem(folder: Path) -> str | None:
     """What in `folder` differs from its manifest, or None when every byte is as it was written."""
     try:
-        listed: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = json.loads((folder / MANIFEST).read_bytes())
+        seal = content.pop("seal")
+        listed = {name: (facts["size"], facts["sha256"]) for name, facts in content["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST}: {type(error).__name__}"
+    if seal != _seal(content):
+        return f"{MANIFEST}: changed"
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink()}
     for name in sorted(present - {MANIFEST} - listed.keys()):
         return f"{name}: not in the manifest"
@@ -87,9 +92,13 @@ def manifest_problem(folder: Path) -> str | None:
         path = folder / name
         if name not in present or path.is_symlink():
             return f"{name}: missing"
-        if path.stat().st_size != facts["size"] or sha256(path) != facts["sha256"]:
+        if (path.stat().st_size, sha256(path)) != facts:
             return f"{name}: changed"
     return None
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

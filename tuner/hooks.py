@@ -14,8 +14,8 @@ from ray.tune.search import Searcher
 from tuner.episodes import Outcome
 from tuner.study import SweepStudy, TrialRecord
 
-# Starts that a trial may have before a machine that keeps failing counts against it.
-MAX_ATTEMPTS = 4
+# Deaths of a trial's process, over all invocations, after which they count against its configuration.
+MAX_DEATHS = 4
 
 
 class Watcher(Protocol):
@@ -115,10 +115,11 @@ class StudySearcher(Searcher):
         number, last = live.record.number, live.last
         wall_s = float(last.get("wall_s", 0.0))
         if error:
-            if live.record.attempts < MAX_ATTEMPTS:
+            deaths = self._study.add_death(number)
+            if deaths < MAX_DEATHS:
                 self._open.append(number)
                 return
-            self._study.fail(number, f"its process died {live.record.attempts} times", wall_s)
+            self._study.fail(number, f"its process died {deaths} times", wall_s)
         elif last.get("failed"):
             self._study.fail(number, last["failed"], wall_s)
         elif live.is_pruned:
@@ -136,6 +137,8 @@ class StudySearcher(Searcher):
         """Tell the study of the trials that Tune dropped when everything was stopped, and raise what went wrong."""
         for trial_id in list(self.live):
             self.on_trial_complete(trial_id)
+        for number in self._open:
+            self._study.interrupt(number)
         if self.error is not None:
             raise self.error
 
@@ -177,9 +180,8 @@ class StudyStopper(Stopper):
                 watcher.on_progress(live.record, result)
         for episode, value in result.get("reports", ()):
             self._study.report(live.record.number, episode, value)
-            # The baseline always runs to its end: everything is compared with it.
-            if not result["done"] and not live.record.is_baseline and self._study.is_hopeless(live.record.number):
-                live.is_pruned = True
+            if not result["done"] and self._study.is_hopeless(live.record.number) and not live.record.is_baseline:
+                live.is_pruned = True  # never the baseline: everything is compared with it
                 return True
         return False
 

@@ -22,6 +22,14 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", text).lstrip(".-_")[:64] or "sweep"
 
 
+def is_file(path: Path) -> bool:
+    """Whether `path` is a file; no path that cannot exist raises."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True)
 class TrialDir:
     """One trial's folder."""
@@ -91,9 +99,9 @@ class RunDir:
             UsageError: there is none.
         """
         run_dir = cls(Path(path))
-        if not run_dir.path.is_dir():
-            raise UsageError(f"{path}: no such run folder; `ls {Path(path).parent}` shows what there is")
-        if not run_dir.sweep.is_file():
+        if not is_file(run_dir.sweep):
+            if not os.path.isdir(path):  # noqa: PTH112 never raises, unlike Path.is_dir
+                raise UsageError(f"{path}: no such run folder; `ls {Path(path).parent}` shows what there is")
             raise UsageError(f"{path}: not a run folder, it has no sweep.json; name one that `sweep` wrote")
         return run_dir
 
@@ -137,10 +145,9 @@ class RunDir:
 
     def trial_dirs(self) -> Iterator[tuple[int, TrialDir]]:
         """Every trial folder that exists, by number."""
-        names = sorted(path.name for path in self.trials.iterdir()) if self.trials.is_dir() else []
-        for name in names:
-            if _TRIAL.fullmatch(name):
-                yield int(name), TrialDir(self.trials / name)
+        names = [path.name for path in self.trials.iterdir()] if self.trials.is_dir() else []
+        for name in sorted(filter(_TRIAL.fullmatch, names), key=int):
+            yield int(name), TrialDir(self.trials / name)
 
     def lock(self) -> AbstractContextManager[None]:
         """Own the folder while the context lasts; a dead owner's lock is free.

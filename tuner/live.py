@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -147,7 +148,7 @@ class LinesView:
         )
 
     def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        print(_plain(line), file=self._stream, flush=True)
 
 
 class TerminalView:
@@ -244,16 +245,15 @@ def render(state: SweepState) -> Group:
     )
     facts = Table.grid(padding=(0, 2))
     if state.baseline:
-        facts.add_row("baseline", state.in_words(state.baseline))
+        facts.add_row("baseline", Text(_plain(state.in_words(state.baseline))))
     best = state.best
     if best and not best.is_baseline:
-        facts.add_row(Text("best", style="bold green"), f"trial {best.number}: {state.in_words(best)}")
+        facts.add_row(Text("best", style="bold green"), Text(_plain(f"trial {best.number}: {state.in_words(best)}")))
         facts.add_row("", Text(_in_short(best.suggested), style="dim"))
     failed = [record for record in state.finished.values() if record.state is TrialState.FAILED]
     if failed:
-        facts.add_row(
-            Text("failed", style="red"), f"{len(failed)}, the last: trial {failed[-1].number}: {failed[-1].reason}"
-        )
+        last = f"{len(failed)}, the last: trial {failed[-1].number}: {failed[-1].reason}"
+        facts.add_row(Text("failed", style="red"), Text(_plain(last)))
     running = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading, justify in (("trial", "right"), ("episodes", "right"), ("", "left"), ("mean reward", "right")):
         running.add_column(heading, justify=justify)  # type: ignore[arg-type]
@@ -300,6 +300,11 @@ def _sparkline(values: Sequence[float], width: int) -> str:
 
 def _in_short(params: Mapping[str, Any]) -> str:
     return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={display(v)}" for k, v in params.items())
+
+
+def _plain(text: str) -> str:
+    """Text in one line without control characters, whatever an error message brought along."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text))
 
 
 def _is_notebook() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ class Parameter:
         elif self.kind == "int":
             valid = value in self.choices if isinstance(value, str) else _is_int(value) and self._in_range(value)
         else:
-            valid = _is_number(value) and math.isfinite(value) and self._in_range(value)
+            valid = _is_number(value) and abs(value) <= sys.float_info.max and self._in_range(value)
         return None if valid else f"must be {self.expects()}"
 
     def expects(self) -> str:
@@ -69,14 +70,12 @@ class Parameter:
             value = self._from_text(value)
         if self.kind == "int" and isinstance(value, float) and value.is_integer():
             value = int(value)
-        if self.kind == "float" and _is_int(value):
-            value = float(value)
         if self.kind == "layers" and isinstance(value, tuple):
             value = list(value)
         problem = self.problem(value)
         if problem:
             raise ValueError(problem)
-        return value
+        return float(value) if self.kind == "float" and _is_int(value) else value
 
     def _from_text(self, text: str) -> Any:
         text = text.strip()

@@ -15,8 +15,8 @@ from typing import Any
 from tuner import catalog
 from tuner.catalog import Source
 from tuner.episodes import Goal
-from tuner.errors import SpaceChanged, SpaceError, StateError, UsageError
-from tuner.layout import RunDir
+from tuner.errors import SpaceChanged, SpaceError, StateError, StudyUnreadable, UsageError
+from tuner.layout import RunDir, safe_name
 from tuner.parameters import display
 from tuner.ppo.engine import ENGINES, chosen
 from tuner.space import SAMPLERS, Choice, SearchSpace
@@ -78,7 +78,7 @@ class Plan:
             from tuner.study import check_grid
 
             trials = min(trials, check_grid(effective) + 1)
-        run_dir = RunDir.named(options.out, options.name or source.name)
+        run_dir = RunDir.named(options.out, options.name or safe_name(source.name))
         plan = cls(source, effective, options, run_dir, trials, chosen(options.engine))
         plan.check_run_dir()
         return plan
@@ -142,6 +142,7 @@ class Plan:
                 f"{path}: was written for another sweep: {'; '.join(differences)}; "
                 "use --name for a new sweep, or repeat the command it was written by"
             )
+        check_study(self.run_dir)
         return there
 
 
@@ -188,6 +189,20 @@ def read_sweep(run_dir: RunDir) -> dict[str, Any]:
     if found != FORMAT:
         raise StateError(f"{run_dir.sweep}: has format {found}, this version reads {FORMAT}; update this project")
     return there
+
+
+def check_study(run_dir: RunDir) -> None:
+    """Refuse a study that is missing or empty beside trials that it must have started.
+
+    Raises:
+        StudyUnreadable: it is.
+    """
+    is_there = run_dir.study.is_file() and run_dir.study.stat().st_size > 0
+    if not is_there and any(True for _ in run_dir.trial_dirs()):
+        what = "is empty" if run_dir.study.is_file() else "is missing"
+        raise StudyUnreadable(
+            f"{run_dir.study}: {what}, and {run_dir.trials} holds trials; restore it from a copy, or use another --name"
+        )
 
 
 def versions() -> dict[str, str]:

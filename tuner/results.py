@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.episodes import Goal, read_rows
 from tuner.errors import StateError, UsageError
 from tuner.layout import RunDir
-from tuner.plan import read_sweep
+from tuner.plan import check_study, read_sweep
 from tuner.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def open_study(run_dir: RunDir) -> tuple[SweepStudy, dict[str, Any]]:
     from tuner.study import SweepStudy
 
     there = read_sweep(run_dir)
-    if not run_dir.study.is_file():
-        raise StateError(f"{run_dir.study}: is missing; restore it from a copy, or use another --name")
+    check_study(run_dir)
     space = SearchSpace.from_json(there["definition"] | {"trials": there["trials"]})
     names = {"sampler": there["sampler"], "sampler_seed": there["sampler_seed"], "pruner": space.pruner}
     return SweepStudy(f"sqlite:///{run_dir.study}", space, **names), there

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -169,7 +169,7 @@ class SearchSpace:
         object.__setattr__(self, "env_config", dict(self.env_config))
         notes = dict.fromkeys([*self.notes, *baseline_notes, *params_notes])
         object.__setattr__(self, "notes", tuple(notes))
-        problems += baseline_problems + self._params_problems()
+        problems += baseline_problems + self._params_problems(baseline.keys() - parsed.keys())
         if not problems:
             problems = self._fit_problems()
         if problems:
@@ -249,7 +249,7 @@ class SearchSpace:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 found.append(f"{name} = {value!r}: must be a whole number of at least 1")
-        if self.max_steps is not None and (not isinstance(self.max_steps, int) or self.max_steps < 1):
+        if self.max_steps is not None and (type(self.max_steps) is not int or self.max_steps < 1):
             found.append(f"max_steps = {self.max_steps!r}: must be a whole number of at least 1, or None for no limit")
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 2**31:
             found.append(f"seed = {self.seed!r}: must be a whole number from 0 to 2147483647")
@@ -257,7 +257,7 @@ class SearchSpace:
             found.append(f"pruner = {self.pruner!r}: must be one of {', '.join(PRUNERS)}")
         return found
 
-    def _params_problems(self) -> list[str]:
+    def _params_problems(self, unusable: Set[str]) -> list[str]:
         found = []
         for name, domain in self.params.items():
             key = f'params["{name}"] = {domain!r}'
@@ -269,7 +269,7 @@ class SearchSpace:
                 problems = domain.problems(PARAMETERS[name])
                 found += [f"{key}: {problem}" for problem in problems]
                 value = self.baseline[name]
-                if not problems and not domain.contains(value):
+                if not problems and name not in unusable and not domain.contains(value):
                     found.append(
                         f"{key}: does not hold the baseline's value {display(value)}; "
                         f'widen it, or change baseline["{name}"]'

@@ -91,13 +91,11 @@ def metric_of(result: Mapping[str, Any], metric: str) -> float:
     Raises:
         KeyError: there is none; the message names the nearest keys.
     """
-    if metric in result:
-        return float(result[metric])
     value: Any = result
-    for key in metric.split("/"):
-        if not isinstance(value, Mapping) or key not in value:
-            raise KeyError(f"the result has no metric {metric!r}{nearest(metric, _paths(result))}")
-        value = value[key]
+    for key in [metric] if metric in result else metric.split("/"):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if value is None or isinstance(value, Mapping):
+        raise KeyError(f"the result has no metric {metric!r}{nearest(metric, _paths(result))}")
     return float(value)
 
 

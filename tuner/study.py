@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +97,7 @@ class SweepStudy:
         """
         self.space = space
         self.goal = Goal(space.threshold, space.window, space.max_episodes, space.max_steps)
+        self._url = storage
         self._sampler = sampler
         self._sampler_seed = sampler_seed
         self._distributions = {name: _distribution(domain) for name, domain in space.params.items()}
@@ -113,11 +115,14 @@ class SweepStudy:
 
     def start_next(self) -> TrialRecord:
         """The next new trial, RUNNING, its parameters suggested and made valid."""
+        queued = self._is_baseline_queued()
         with _quiet():
-            # A waiting trial was interrupted: it is re-attached by `reopen`, never handed out by `ask`.
-            number = len(self._study.get_trials(deepcopy=False)) - self._is_baseline_queued()
-            self._study.sampler = self._seeded_sampler(number)
-            trial = self._study.ask(self._distributions)
+            self._study.sampler = self._seeded_sampler(len(self._study.get_trials(deepcopy=False)) - queued)
+            if queued:
+                trial = self._study.ask(self._distributions)
+            else:  # `ask` would hand out a waiting trial, that is an interrupted one, as the next
+                trial = optuna.trial.Trial(self._study, self._storage.create_new_trial(self._study._study_id))
+                self._suggest_all(trial)
             self._describe(trial)
         return self.record(trial.number)
 
@@ -129,14 +134,14 @@ class SweepStudy:
                 self._storage.set_trial_state_values(frozen._trial_id, OptunaState.RUNNING)
             self._study.sampler = self._seeded_sampler(number)
             trial = optuna.trial.Trial(self._study, frozen._trial_id)
-            for name, domain in self.space.params.items():  # fills what a crash left unsuggested
-                _suggest(trial, name, domain)
+            self._suggest_all(trial)  # fills what a crash left unsuggested
             self._describe(trial)
         return self.record(number)
 
     def report(self, number: int, episode: int, value: float) -> None:
         """Record a trial's score as it stood at `episode`; a step reported before keeps its first value."""
-        self._trial(number).report(value, episode)
+        with _quiet():
+            self._trial(number).report(value, episode)
 
     def is_hopeless(self, number: int) -> bool:
         """Whether the pruner would end this trial at its last report."""
@@ -147,7 +152,7 @@ class SweepStudy:
         try:
             value = score(outcome, self.goal)
         except ValueError as error:
-            self.fail(number, f"{error} within {outcome.env_steps} environment steps", wall_s)
+            self.fail(number, str(error), wall_s)
             return
         self._finish(number, outcome, wall_s, OptunaState.COMPLETE, value)
 
@@ -166,9 +171,16 @@ class SweepStudy:
 
     def add_attempt(self, number: int) -> int:
         """Count one more start of a trial; the number of starts so far."""
-        attempts = int(self._frozen(number).user_attrs.get("attempts", 0)) + 1
-        self._trial(number).set_user_attr("attempts", attempts)
-        return attempts
+        return self._count(number, "attempts")
+
+    def add_death(self, number: int) -> int:
+        """Count one more death of a trial's process; the number of deaths so far."""
+        return self._count(number, "deaths")
+
+    def _count(self, number: int, name: str) -> int:
+        count = int(self._frozen(number).user_attrs.get(name, 0)) + 1
+        self._trial(number).set_user_attr(name, count)
+        return count
 
     def add_search_time(self, seconds: float) -> None:
         """Add to the wall-clock time that the search has taken over all invocations."""
@@ -181,12 +193,14 @@ class SweepStudy:
 
     def record(self, number: int) -> TrialRecord:
         """One trial."""
-        return self._record(self._frozen(number))
+        with _unreadable(self._url):
+            return self._record(self._frozen(number))
 
     def records(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""
-        trials = self._study.get_trials(deepcopy=False)
-        return [self._record(trial) for trial in trials if not _is_queued(trial)]
+        with _unreadable(self._url):
+            trials = self._study.get_trials(deepcopy=False)
+            return [self._record(trial) for trial in trials if not _is_queued(trial)]
 
     def best(self) -> TrialRecord | None:
         """The COMPLETE trial of the lowest score; pruned and failed ones are never best."""
@@ -207,6 +221,10 @@ class SweepStudy:
         self._study.sampler = RandomSampler()
         with _quiet():
             self._study.tell(trial, value, state=state)
+
+    def _suggest_all(self, trial: optuna.Trial) -> None:
+        for name, domain in self.space.params.items():
+            _suggest(trial, name, domain)
 
     def _describe(self, trial: optuna.Trial) -> None:
         """Put what the trial uses, where it differs from what was suggested, beside it for other tools to see."""
@@ -288,7 +306,7 @@ def check_grid(space: SearchSpace) -> int:
 
 def _is_queued(trial: FrozenTrial) -> bool:
     """Whether this is the baseline before its first start."""
-    return trial.state is OptunaState.WAITING and not trial.params
+    return trial.state is OptunaState.WAITING and trial.datetime_start is None
 
 
 def _pruner(name: str, window: int) -> optuna.pruners.BasePruner:
@@ -335,6 +353,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.filterwarnings("ignore", message="The reported value is ignored")
             yield
     finally:
         optuna.logging.set_verbosity(verbosity)
@@ -344,9 +363,20 @@ def _quiet() -> Iterator[None]:
 def _unreadable(storage: str) -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
 
+    file = Path(storage.removeprefix("sqlite:///"))
     try:
+        # SQLite takes a file shorter than a page for a new database and would overwrite it.
+        if storage.startswith("sqlite:///") and file.is_file() and 0 < file.stat().st_size < 512:
+            raise ValueError("shorter than a page")
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, AssertionError) as error:
+    except (
+        SQLAlchemyError,
+        optuna.exceptions.StorageInternalError,
+        RuntimeError,
+        AssertionError,
+        ValueError,
+        LookupError,
+    ) as error:  # the last four are what Optuna raises for cells that it did not write
         raise StudyUnreadable(
             f"the study {storage.split('@')[-1]} cannot be read ({type(error).__name__}); "
             "restore it from a copy, or use another --name"

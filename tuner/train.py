@@ -15,7 +15,7 @@ import yaml
 from tuner import catalog, command
 from tuner.episodes import Goal
 from tuner.errors import EXIT_DONE, EXIT_TRIALS_FAILED, Interrupted, SpaceError, TrialFailed, UsageError
-from tuner.layout import RunDir, TrialDir
+from tuner.layout import RunDir, TrialDir, safe_name
 from tuner.parameters import PARAMETERS, current_names
 from tuner.plan import SET_FORM
 from tuner.ppo.engine import ENGINES, chosen
@@ -138,7 +138,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _folder(args: argparse.Namespace, space: str, seed: int) -> TrialDir:
-    run_dir = RunDir.named(args.out, args.name or f"{space}-train-s{seed}")
+    run_dir = RunDir.named(args.out, args.name or safe_name(f"{space}-train-s{seed}"))
     path = run_dir.path.absolute()
     for parent in (path, *path.parents):
         if (parent / "sweep.json").exists():
