@@ -24,7 +24,7 @@ PYTHON = [block for kind, block in BLOCKS if kind == "python"]
 # What makes a command end in seconds; an option given twice holds as it was given last.
 SMALLER = {
     "python -m tuner.sweep cartpole --trials": ["--trials", "2", "--episodes", "60"],
-    "python -m tuner.sweep cartpole --set": ["--trials", "1", "--episodes", "60"],
+    "python -m tuner.sweep cartpole --dry-run": ["--episodes", "60"],
     "python -m tuner.sweep gym:": ["--trials", "1", "--episodes", "4"],
 }
 
@@ -81,13 +81,6 @@ def test_the_readmes_space_loads(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(block)
     space = catalog.load(str(tmp_path / "mine.py")).space
     assert (space.env, space.threshold, space.trials) == ("Acrobot-v1", -100, 16)
-
-
-@pytest.mark.ray
-def test_the_readmes_python_runs(tmp_path: Path) -> None:
-    block = next(block for block in PYTHON if "result.plot()" in block)
-    run_python(block.replace("trials=16", "trials=2, episodes=60"), tmp_path)
-    assert (tmp_path / "runs/cartpole/summary.json").is_file()
 
 
 @pytest.mark.ray

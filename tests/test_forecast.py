@@ -36,10 +36,10 @@ def test_its_time_comes_from_earlier_runs_of_the_same_kind(
     assert dry_run(capsys, "--episodes", 200, "--out", tmp_path, "--name", "other")["time"] == "unknown"
 
 
-def test_its_disk_is_about_what_a_sweep_took(
+def test_its_disk_is_enough_for_a_sweep_and_not_out_of_all_proportion(
     finished: FinishedSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = dry_run(capsys, "--trials", 6, "--out", tmp_path)["folder"]
     megabytes = float(re.search(r"(\d+) MB", said)[1])  # type: ignore[index]
     taken = sum(file.stat().st_size for file in (finished.path / "trials").rglob("*") if file.is_file()) / 1e6
-    assert taken / 3 < megabytes < taken * 3
+    assert taken < megabytes < taken * 10

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import os
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.conftest import ROOT, Command, FinishedSweep
+from tests.conftest import Command, FinishedSweep
+from tests.test_documentation import PYTHON
 from tests.test_sweep import rows_of
 from tuner import catalog
 
@@ -45,7 +46,9 @@ def test_run_experiment_means_the_last_50_rewards_and_lengths_of_every_episode(
         last = rows[max(0, index - 49) : index + 1]
         assert row["mean_reward"] == pytest.approx(sum(r["reward"] for r in last) / len(last))
         assert row["mean_length"] == pytest.approx(sum(r["length"] for r in last) / len(last))
-    assert "mean reward" in done.stdout and "mean length" in done.stdout
+    assert re.search(r"episode 120: mean reward \d+\.\d\d, mean length \d+\.\d\d", done.stdout)
+    assert (tmp_path / "cartpole-train-s10/checkpoint/manifest.json").is_file()
+    assert done.stderr == ""
 
 
 def test_all_metrics_has_episodes_the_threshold_and_a_reward_and_a_length_column_for_each_experiment(
@@ -78,16 +81,13 @@ def test_exercise_2_a_configuration_that_reaches_475_before_episode_700_with_the
 
 
 @pytest.mark.ray
-def test_in_a_notebook_the_live_view_is_a_cells_output(tmp_path: Path) -> None:
-    code = (
-        "from tuner import run_sweep\n"
-        f"result = run_sweep('cartpole', trials=2, episodes=60, out={str(tmp_path / 'runs')!r})\n"
-        "result.plot()"
-    )
+def test_the_readmes_python_runs_in_a_notebook_and_the_live_view_is_a_cells_output(tmp_path: Path) -> None:
+    block = next(block for block in PYTHON if "result.plot()" in block)
+    code = f"import os; os.chdir({str(tmp_path)!r})\n" + block.replace("trials=16", "trials=2, episodes=60")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    os.environ.setdefault("PYTHONPATH", str(ROOT))
     NotebookClient(notebook, timeout=180, kernel_name="python3").execute()
     outputs = notebook.cells[0].outputs
     pages = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
     assert any("2/2 trials" in page and "baseline" in page for page in pages)
-    assert any("plotly" in page or "application/vnd.plotly" in str(outputs) for page in pages)
+    assert any("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs)
+    assert (tmp_path / "runs/cartpole/summary.json").is_file()

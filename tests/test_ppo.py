@@ -30,7 +30,7 @@ def test_every_parameter_reaches_ppo_config_under_its_name() -> None:
             "shuffle_batch_per_epoch")  # fmt: skip
     assert {name: getattr(config, name) for name in same} == {name: SMALL[name] for name in same}
     assert config.train_batch_size_per_learner == 128
-    assert config.model_config.fcnet_hiddens == [16]
+    assert config.model_config["fcnet_hiddens"] == [16]
     assert config.seed == 3
 
 
@@ -57,9 +57,12 @@ class TestRLlibEngine:
         run = small_engine()
         episodes = []
         for iteration in range(1, 9):
+            before = run.env_steps
             ended, statistics = run.iterate()
             episodes += ended
-            assert (run.iteration, run.env_steps) == (iteration, iteration * 128)
+            assert run.iteration == iteration
+            # RLlib looks at the batch's size after each step of all four environments.
+            assert 128 <= run.env_steps - before < 128 + 4
             assert {"policy_loss", "vf_loss", "entropy", "kl"} <= set(statistics)
         run.close()
         assert len(episodes) > 10
@@ -83,8 +86,9 @@ class TestRLlibEngine:
         run = small_engine(lr_anneal_steps=1280)
         rates = [run.iterate()[1]["lr"] for _ in range(5)]
         run.close()
-        differences = [round(after - before, 9) for before, after in pairwise(rates)]
-        assert len(set(differences)) == 1 and differences[0] == pytest.approx(-1e-4)
+        differences = [round(after - before, 8) for before, after in pairwise(rates)]
+        # 128 to 131 steps of the 1,280 that 1e-3 takes to reach 0.
+        assert all(-131 / 1280 * 1e-3 <= difference <= -128 / 1280 * 1e-3 for difference in differences)
 
     def test_a_restored_run_goes_on_with_the_same_weights_and_counts(self, tmp_path: Path) -> None:
         run = small_engine()
@@ -98,13 +102,13 @@ class TestRLlibEngine:
         restored = again._algorithm.get_module().get_state()
         assert all((restored[name] == value).all() for name, value in weights.items())
         episodes, _ = again.iterate()
-        assert (again.iteration, again.env_steps) == (4, 512)
-        assert all(384 < episode.env_steps <= 512 for episode in episodes)
+        assert again.iteration == 4 and 384 + 128 <= again.env_steps < 384 + 132
+        assert all(384 < episode.env_steps <= again.env_steps for episode in episodes)
         again.close()
 
     def test_two_remote_runners_count_every_step(self) -> None:
         run = small_engine(num_env_runners=1, num_envs_per_env_runner=2)
         episodes = [episode for _ in range(6) for episode in run.iterate()[0]]
-        assert run.env_steps == 6 * 128
+        assert 6 * 128 <= run.env_steps < 6 * 132
         assert episodes and all(episode.reward == episode.length for episode in episodes)
         run.close()

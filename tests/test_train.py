@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import Command, FinishedSweep
-from tests.test_sweep import rows_of, rows_or_none, wait_for
+from tests.test_sweep import SMALL, rows_of, rows_or_none, wait_for
 from tuner import train
 
 SHORT = ("--episodes", "60")
@@ -35,19 +34,6 @@ class TestARun:
         assert again == reward_and_length(finished.path / f"trials/{number:04d}")
         assert len(again) > 50
 
-    def test_without_a_file_it_trains_the_baseline_and_writes_a_trial_folder(
-        self, command: Command, tmp_path: Path
-    ) -> None:
-        done = command("train", "cartpole", *SHORT, "--seed", 3, "--out", tmp_path)
-        assert done.returncode == 0, done.stderr
-        folder = tmp_path / "cartpole-train-s3"
-        config = json.loads((folder / "config.json").read_text())
-        assert (config["lr"], config["seed"], config["max_episodes"]) == (5e-4, 3, 60)
-        assert len(rows_of(folder)) == 60
-        assert (folder / "checkpoint/manifest.json").is_file()
-        assert re.search(r"episode 60: mean reward \d+\.\d\d, mean length \d+\.\d\d", done.stdout)
-        assert done.stderr == ""
-
     def test_a_files_numbers_may_be_text_and_its_names_old_and_its_seed_holds(
         self, command: Command, tmp_path: Path
     ) -> None:
@@ -64,8 +50,8 @@ class TestARun:
     def test_an_interrupted_run_ends_with_75_and_the_same_command_goes_on(
         self, command: Command, tmp_path: Path
     ) -> None:
-        words = ["cartpole", "--episodes", "200", "--out", str(tmp_path)]
-        folder = tmp_path / "cartpole-train-s10"
+        words = [SMALL, "--episodes", "1500", "--out", str(tmp_path)]
+        folder = tmp_path / "small-train-s10"
         process = subprocess.Popen(
             [sys.executable, "-m", "tuner.train", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -76,7 +62,7 @@ class TestARun:
         kept = json.loads((folder / "checkpoint/manifest.json").read_text())["counters"]["episodes"]
         before = rows_of(folder)[:kept]
         assert command("train", *words).returncode == 0
-        assert rows_of(folder)[:kept] == before and len(rows_of(folder)) == 200
+        assert rows_of(folder)[:kept] == before and len(rows_of(folder)) == 1500
 
 
 class TestBadInput:
