@@ -110,7 +110,7 @@ def _search(
                     search_alg=searcher, num_samples=-1, reuse_actors=True,
                     trial_name_creator=_tune_name, trial_dirname_creator=_tune_name,
                 ),
-                # In a notebook Tune's own choice of reporter clears the cell, our live view with it, and prints nothing.
+                # In a notebook Tune's own choice of reporter would clear the cell, and our live view with it.
                 run_config=tune.RunConfig(
                     progress_reporter=tune.CLIReporter(),
                     storage_path=str(folder / "tune"), name="sweep", stop=stopper, verbose=0,
