@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -56,7 +55,7 @@ def tensorboard(finished: FinishedSweep) -> Iterator[str]:
         assert "optuna-dashboard sqlite:///" in process.stdout.readline()
         fetch(f"http://127.0.0.1:{port}/data/runs")
         yield f"http://127.0.0.1:{port}"
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         assert process.wait(timeout=30) == 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +67,7 @@ def test_a_command_of_the_readme_does_what_it_says(command: str, folder: Path) -
             assert process.stdout is not None
             address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
             assert address and fetch(f"{address[0]}/data/runs")
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             assert process.wait(timeout=30) == 0
         return
     done = subprocess.run(smaller(command), cwd=folder, capture_output=True, text=True, timeout=180)
