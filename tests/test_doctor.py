@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,10 @@ from tuner import doctor
 def test_it_tells_what_this_machine_can_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert {line.split()[0] for line in lines} == {"python", "packages", "cores", "GPUs", "engines", "disk"}
+    found = {line.split()[0]: line for line in lines}
+    assert set(found) == {"python", "packages", "cores", "GPUs", "engines", "disk"}
+    assert f"ray {version('ray')}" in found["packages"] and platform.python_version() in found["python"]
+    assert int(found["cores"].split()[1].rstrip(":")) == len(os.sched_getaffinity(0))
 
 
 def test_a_finished_sweep_is_sound_and_not_touched(finished: FinishedSweep, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,13 @@ class Broken(Notes):
         raise ZeroDivisionError
 
 
+class BrokenAtTheEnd(Notes):
+    """A watcher that fails when a trial ends."""
+
+    def on_finish(self, record: TrialRecord) -> None:
+        raise ZeroDivisionError
+
+
 class FakeTune:
     """Asks for trials and hands results on as Tune does; names trials by ids of its own."""
 
@@ -462,6 +469,15 @@ def test_a_defect_of_our_own_is_raised_at_the_end_with_no_trial_left_running(stu
     with pytest.raises(ZeroDivisionError):
         tune.searcher.close()
     assert states(study) == [TrialState.WAITING]
+
+
+def test_a_defect_in_telling_of_one_trials_end_leaves_the_others_not_running(study: SweepStudy) -> None:
+    tune = FakeTune(study, watcher=BrokenAtTheEnd())
+    tune.start()
+    tune.result(0, done=True)
+    with pytest.raises(ZeroDivisionError):
+        tune.searcher.close()
+    assert states(study) == [TrialState.COMPLETE, TrialState.WAITING]
 
 
 def test_one_trials_result_never_stops_all_of_them(study: SweepStudy) -> None:

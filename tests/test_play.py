@@ -47,6 +47,7 @@ def test_the_gif_shows_an_episode_in_motion(finished: FinishedSweep, tmp_path: P
 
 def test_a_single_trial_can_be_played(finished: FinishedSweep, capsys: pytest.CaptureFixture[str]) -> None:
     assert play.main([str(finished.path / "trials/0000"), "--episodes", "1"]) == 0
+    assert "mean reward" in capsys.readouterr().out
 
 
 def test_a_checkpoint_that_does_not_verify_is_not_read(

@@ -35,7 +35,6 @@ def _main(args: argparse.Namespace) -> NoReturn:
     print(f"TensorBoard       http://{HOST}:{port}/  (end it with Ctrl-C)")
     print(f"Optuna Dashboard  optuna-dashboard sqlite:///{run_dir.study}", flush=True)
     serve = [sys.executable, "-m", "tensorboard.main", f"--logdir={run_dir.path}", f"--host={HOST}", f"--port={port}"]
-    sys.stdout.flush()
     # TensorBoard takes this process over, so that no signal has to be handed on and none leaves it behind.
     os.execve(sys.executable, serve, os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})  # noqa: S606 our own words
 

@@ -118,8 +118,8 @@ def _search(
                 ),
             ).fit()  # fmt: skip
         finally:
-            searcher.close()
             study.add_search_time(time.monotonic() - started)
+            searcher.close()
 
 
 def _trial_config(plan: Plan, record: TrialRecord) -> dict[str, Any]:

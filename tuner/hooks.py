@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -136,7 +136,8 @@ class StudySearcher(Searcher):
     def close(self) -> None:
         """Tell the study of the trials that Tune dropped when everything was stopped, and raise what went wrong."""
         for trial_id in list(self.live):
-            self.on_trial_complete(trial_id)
+            with suppress(Exception):  # remembered, and raised when no trial is left RUNNING
+                self.on_trial_complete(trial_id)
         for number in self._open:
             self._study.interrupt(number)
         if self.error is not None:
