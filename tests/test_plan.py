@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,20 @@ def test_a_run_folder_of_another_sweep_is_refused_with_the_difference(
 def test_a_run_folder_of_another_space_is_refused(finished: FinishedSweep, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main(["gym:Acrobot-v1", "--name", "cartpole", "--out", str(finished.path.parent)]) == 3
     assert 'env is "CartPole-v1" there, "Acrobot-v1" here' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["emptied", "missing"])
+def test_a_finished_sweep_whose_study_is_lost_is_never_begun_anew(
+    damage: str, finished: FinishedSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished.path, tmp_path / "cartpole", symlinks=True))
+    (run / "study.db").unlink()
+    if damage == "emptied":
+        (run / "study.db").touch()
+    before = tree(run)
+    assert sweep.main([*finished.words[:-1], str(tmp_path)]) == 3
+    assert "study.db" in capsys.readouterr().err
+    assert tree(run) == before
 
 
 def test_a_sweep_json_of_a_newer_format_is_refused(
