@@ -211,21 +211,25 @@ class TestTheSameCommandAgain:
         assert {name: after[name] for name in before} == before
         assert re.findall(r"trial (\d+) started", done.stdout) == ["6", "7"]
 
-    def test_a_smaller_number_of_trials_starts_nothing(self, finished: FinishedSweep, command: Command) -> None:
-        done = command("sweep", "cartpole", "--trials", 2, *FAST, "--out", finished.path.parent)
-        assert done.returncode == 0
-        assert "started" not in done.stdout and len(finished.trials()) == 6
+    def test_a_smaller_number_of_trials_starts_nothing(
+        self, finished: FinishedSweep, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert sweep.main(["cartpole", "--trials", "2", *FAST, "--out", str(finished.path.parent)]) == 0
+        assert "started" not in capsys.readouterr().out and len(finished.trials()) == 6
 
-    def test_another_seed_is_refused_and_named(self, finished: FinishedSweep, command: Command) -> None:
+    def test_another_seed_is_refused_and_named(
+        self, finished: FinishedSweep, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         before = tree(finished.path)
-        done = command("sweep", *finished.words, "--seed", 11)
-        assert done.returncode == 3
-        assert "--seed is 10 there, 11 here" in done.stderr.splitlines()[-1]
+        assert sweep.main([*finished.words, "--seed", "11"]) == 3
+        assert "--seed is 10 there, 11 here" in capsys.readouterr().err.splitlines()[-1]
         assert tree(finished.path) == before
 
-    def test_json_is_the_summary_and_nothing_else(self, finished: FinishedSweep, command: Command) -> None:
-        done = command("sweep", *finished.words, "--json")
-        assert json.loads(done.stdout) == json.loads((finished.path / "summary.json").read_text())
+    def test_json_is_the_summary_and_nothing_else(
+        self, finished: FinishedSweep, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert sweep.main([*finished.words, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == json.loads((finished.path / "summary.json").read_text())
 
 
 class TestInterruption:
@@ -429,9 +433,9 @@ class TestResources:
         assert "64 CPUs" in done.stderr.splitlines()[-1]
         assert not list(tmp_path.iterdir())
 
-    def test_gpus_that_are_not_there_end_with_2(self, command: Command, tmp_path: Path) -> None:
-        done = command("sweep", "cartpole", "--gpus-per-trial", 9, "--out", tmp_path)
-        assert done.returncode == 2 and "9 GPUs" in done.stderr
+    def test_gpus_that_are_not_there_end_with_2(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert sweep.main(["cartpole", "--gpus-per-trial", "9", "--out", str(tmp_path)]) == 2
+        assert "9 GPUs" in capsys.readouterr().err
 
     def test_a_sweep_does_not_join_or_end_a_ray_that_already_runs_here(self, command: Command, tmp_path: Path) -> None:
         script = "import ray; ray.init(num_cpus=1, include_dashboard=False); print('up', flush=True); input()"
