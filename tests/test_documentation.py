@@ -96,6 +96,15 @@ def test_the_readmes_tune_script_stops_at_its_limit(tmp_path: Path) -> None:
     assert found and int(found[1]) >= 150 and int(found[2]) == 1
 
 
+@pytest.mark.ray
+def test_the_readmes_fused_script_trains_and_saves_what_rllib_alone_loads(tmp_path: Path) -> None:
+    block = next(block for block in PYTHON if "FusedPPO" in block)
+    printed = run_python(block.replace("/tmp/checkpoint", str(tmp_path / "checkpoint")), tmp_path)  # noqa: S108 replaced
+    assert re.search(r"^compiled \d+\.\d+", printed, re.MULTILINE)
+    named = [file for file in (tmp_path / "checkpoint").rglob("*") if file.is_file() and b"tuner" in file.read_bytes()]
+    assert not named
+
+
 def test_links_lead_to_files_that_exist() -> None:
     for page in [ROOT / "README.md", ROOT / "DESIGN.md", ROOT / "CHANGELOG.md"]:
         for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", page.read_text()):

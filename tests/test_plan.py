@@ -138,6 +138,18 @@ def test_a_run_folder_of_another_space_is_refused(finished: FinishedSweep, capsy
     assert 'env is "CartPole-v1" there, "Acrobot-v1" here' in capsys.readouterr().err
 
 
+def test_auto_goes_on_with_the_engine_that_a_folder_was_begun_with(
+    finished: FinishedSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished.path, tmp_path / "cartpole", symlinks=True))
+    there = json.loads((run / "sweep.json").read_text())
+    (run / "sweep.json").write_text(json.dumps(there | {"engine": "rllib"}))
+    words = [*finished.words[:-1], str(tmp_path)]
+    assert sweep.main([*words, "--dry-run"]) == 0
+    assert sweep.main([*words, "--engine", "fused"]) == 3
+    assert '--engine is "rllib" there, "fused" here' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", ["emptied", "missing"])
 def test_a_finished_sweep_whose_study_is_lost_is_never_begun_anew(
     damage: str, finished: FinishedSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tuner.parameters import default_params
 from tuner.ppo import engine
 from tuner.ppo.config import ppo_config
-from tuner.ppo.rllib import RLlibEngine
 
 SMALL = default_params() | {
     "lr": 1e-3, "train_batch_size": 128, "minibatch_size": 32, "num_epochs": 2, "num_envs_per_env_runner": 4,
@@ -18,8 +18,8 @@ SMALL = default_params() | {
 }  # fmt: skip
 
 
-def small_engine(**changed: object) -> RLlibEngine:
-    return RLlibEngine("CartPole-v1", SMALL | changed, seed=3, env_config={})
+def small_engine(**changed: object) -> Any:
+    return engine.build("rllib", "CartPole-v1", SMALL | changed, seed=3, env_config={}, gpus=0)
 
 
 def test_every_parameter_reaches_ppo_config_under_its_name() -> None:
@@ -43,8 +43,9 @@ def test_the_configuration_names_no_callback_of_ours() -> None:
     assert not ppo_config("CartPole-v1", SMALL, seed=3).callbacks_class.__module__.startswith("tuner")
 
 
-def test_auto_stands_for_rllib() -> None:
-    assert engine.chosen("auto") == engine.chosen("rllib") == "rllib"
+def test_auto_stands_for_fused() -> None:
+    assert engine.chosen("auto") == engine.chosen("fused") == "fused"
+    assert engine.chosen("rllib") == "rllib"
 
 
 @pytest.mark.ray
@@ -74,7 +75,7 @@ class TestRLlibEngine:
 
     def test_the_same_seed_gives_the_same_episodes_and_another_seed_others(self) -> None:
         def episodes(seed: int) -> list[tuple[float, int]]:
-            run = RLlibEngine("CartPole-v1", SMALL, seed=seed, env_config={})
+            run = engine.build("rllib", "CartPole-v1", SMALL, seed=seed, env_config={}, gpus=0)
             made = [(episode.reward, episode.env_steps) for _ in range(4) for episode in run.iterate()[0]]
             run.close()
             return made

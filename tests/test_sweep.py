@@ -116,8 +116,9 @@ class TestAFinishedSweep:
 
     def test_the_summary_has_the_keys_of_the_interface(self, finished: FinishedSweep) -> None:
         summary = json.loads((finished.path / "summary.json").read_text())
-        assert set(summary) == {"format", "space", "engine", "threshold", "window", "trials", "baseline", "best",
-                                "race", "verdict", "cost_s", "versions"}  # fmt: skip
+        assert set(summary) == {"format", "space", "engine", "paths", "threshold", "window", "trials", "baseline",
+                                "best", "race", "verdict", "cost_s", "versions"}  # fmt: skip
+        assert summary["engine"] == "fused" and summary["paths"] == {"compiled": 6}
         assert {"number", "params", "seed", "episodes_to_threshold", "best_mean", "attempts"} <= set(summary["best"])
         assert summary["race"] is None and summary["verdict"] is None
         assert summary["trials"] == {"COMPLETE": 6}
@@ -232,6 +233,10 @@ class TestTheSameCommandAgain:
         assert json.loads(capsys.readouterr().out) == json.loads((finished.path / "summary.json").read_text())
 
 
+# Slow enough to be interrupted in the middle.
+SLOW = ("--engine", "rllib")
+
+
 class TestInterruption:
     def started(self, words: list[str], folder: Path) -> subprocess.Popen[str]:
         """A sweep whose baseline is under way."""
@@ -253,7 +258,7 @@ class TestInterruption:
     def test_a_second_sweep_is_refused_with_the_owner_and_sigusr1_ends_the_first_with_75(
         self, command: Command, tmp_path: Path
     ) -> None:
-        words = [SMALL, "--trials", "2", "--episodes", "3000", "--out", str(tmp_path)]
+        words = [SMALL, *SLOW, "--trials", "2", "--episodes", "3000", "--out", str(tmp_path)]
         with self.started(words, tmp_path / "small") as process:
             second = command("sweep", *words)
             assert second.returncode == 3
@@ -264,7 +269,7 @@ class TestInterruption:
     def test_after_sigterm_the_same_command_goes_on_and_at_most_one_iteration_is_lost(
         self, command: Command, tmp_path: Path
     ) -> None:
-        words = [SMALL, "--trials", "2", "--episodes", "1000", "--out", str(tmp_path)]
+        words = [SMALL, *SLOW, "--trials", "2", "--episodes", "1000", "--out", str(tmp_path)]
         with self.started(words, tmp_path / "small") as process:
             assert "SIGTERM" in self.stopped(process, signal.SIGTERM)
         rows = rows_of(tmp_path / "small/trials/0000")
@@ -279,7 +284,7 @@ class TestInterruption:
         assert rows_of(tmp_path / "small/trials/0000")[: saved["episodes"]] == rows[: saved["episodes"]]
 
     def test_a_killed_sweep_loses_no_finished_trial_and_runs_none_twice(self, command: Command, tmp_path: Path) -> None:
-        words = [SMALL, "--trials", "4", "--episodes", "600", "--out", str(tmp_path)]
+        words = [SMALL, *SLOW, "--trials", "4", "--episodes", "600", "--out", str(tmp_path)]
         process = subprocess.Popen(
             [sys.executable, "-m", "tuner.sweep", *words],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
@@ -302,7 +307,7 @@ class TestInterruption:
     def test_a_deadline_ends_with_0_says_what_is_left_and_leaves_nothing_running(
         self, command: Command, tmp_path: Path
     ) -> None:
-        done = command("sweep", SMALL, "--trials", 3, "--episodes", 9000, "--out", tmp_path, "--time", "8s")
+        done = command("sweep", SMALL, *SLOW, "--trials", 3, "--episodes", 9000, "--out", tmp_path, "--time", "8s")
         assert done.returncode == 0, done.stderr
         assert re.search(r"to do     \d of 3 trials; the same command goes on", done.stdout)
         assert TrialState.RUNNING not in {trial.state for trial in read_study(tmp_path / "small")}
@@ -381,7 +386,7 @@ class TestFailures:
 class TestPruning:
     def test_a_hopeless_trial_is_pruned_before_its_budget(self, command: Command, tmp_path: Path) -> None:
         # Ten epochs, so that a trial takes longer than the second between two of its results.
-        words = (SMALL, "--trials", 6, "--set", "num_epochs=10", "--pruner", "asha", "--out", tmp_path)
+        words = (SMALL, *SLOW, "--trials", 6, "--set", "num_epochs=10", "--pruner", "asha", "--out", tmp_path)
         assert command("sweep", *words).returncode == 0
         trials = read_study(tmp_path / "small")
         pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
@@ -398,7 +403,7 @@ class TestViews:
         assert "time left" in finished.stdout
 
     def test_on_a_terminal_there_is_a_live_table_and_ctrl_c_ends_it_with_the_answer(self, tmp_path: Path) -> None:
-        words = [SMALL, "--trials", "9", "--episodes", "1000", "--out", str(tmp_path)]
+        words = [SMALL, *SLOW, "--trials", "9", "--episodes", "1000", "--out", str(tmp_path)]
         main, side = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, "-m", "tuner.sweep", *words], stdout=side, stderr=subprocess.STDOUT,

@@ -50,7 +50,7 @@ class TestARun:
     def test_an_interrupted_run_ends_with_75_and_the_same_command_goes_on(
         self, command: Command, tmp_path: Path
     ) -> None:
-        words = [SMALL, "--episodes", "1500", "--out", str(tmp_path)]
+        words = [SMALL, "--engine", "rllib", "--episodes", "1500", "--out", str(tmp_path)]
         folder = tmp_path / "small-train-s10"
         process = subprocess.Popen(
             [sys.executable, "-m", "tuner.train", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -82,6 +82,24 @@ def test_a_second_training_in_the_folder_goes_on_from_the_checkpoint(tmp_path: P
     assert second.wall_s > 0 and rows[-1]["env_steps"] >= rows[saved - 1]["env_steps"]
 
 
+def test_a_killed_runs_table_equals_an_undisturbed_ones(tmp_path: Path) -> None:
+    """With the fused engine, whose CartPole-v1 goes into the checkpoint with every generator."""
+    config = replace(CONFIG, engine="fused", goal=Goal(475, 50, max_episodes=150))
+    finish(config, tmp_path / "undisturbed")
+    for stops in (1, 2):
+        first = Training(config, TrialDir(tmp_path / "killed"))
+        before = first.outcome.episodes
+        while first.outcome.episodes < before + 30 * stops:
+            first.advance(0.0)
+        first.save()
+        first.advance(0.0)  # what a kill loses
+        first.close()
+    finish(config, tmp_path / "killed")
+    expected, killed = rows_of(tmp_path / "undisturbed"), rows_of(tmp_path / "killed")
+    assert len(killed) == 150
+    assert [{**row, "wall_s": 0} for row in killed] == [{**row, "wall_s": 0} for row in expected]
+
+
 def test_a_folder_of_another_run_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     finish(CONFIG, tmp_path)
     before = (tmp_path / "config.json").read_bytes()

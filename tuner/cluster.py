@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import UsageError
+from tuner.startup import resting_collector
 
 # Read by Ray and its processes when they start; a user's own values win. RAY_AUTH_MODE is not among them: a local
 # Ray of 2.60 or newer asks for its token unless the user disabled that, and it must not change once Ray is imported.
@@ -29,6 +30,8 @@ _ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
 }
 
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and either under Windows
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -40,10 +43,12 @@ class Machine:
 
 def machine() -> Machine:
     """The cores this process may use and the GPUs that torch sees; nothing is started."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not any(Path(device).exists() for device in _GPU_DEVICES):
+        return Machine(cores, 0)  # without the seconds that importing torch takes
     import torch
 
-    return Machine(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-                   torch.cuda.device_count() if torch.cuda.is_available() else 0)  # fmt: skip
+    return Machine(cores, torch.cuda.device_count() if torch.cuda.is_available() else 0)
 
 
 def trials_at_once(machine: Machine, cpus: int, gpus: float) -> int:
@@ -74,7 +79,7 @@ def private_ray(machine: Machine) -> Iterator[Path]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told by the sweep, in one line
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), resting_collector():
             warnings.simplefilter("ignore")
             ray.init(
                 address="local", num_cpus=machine.cpus, num_gpus=machine.gpus, include_dashboard=False,

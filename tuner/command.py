@@ -27,6 +27,9 @@ def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     """Parse, run, and turn an error into one message and its exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     args = parser.parse_args(argv)
+    ours = logging.getLogger("tuner")
+    level = ours.level
+    ours.setLevel(logging.INFO)
     try:
         return main(args)
     except SweepError as error:
@@ -35,6 +38,8 @@ def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        ours.setLevel(level)
 
 
 def seconds(text: str) -> float:

@@ -56,7 +56,7 @@ def machine_findings() -> Iterator[tuple[str, str]]:
     yield "packages", ", ".join(f"{name} {found[name]}" for name in found if name != "python")
     yield "cores", f"{machine.cpus}: that many trials at once, one core each"
     yield "GPUs", str(machine.gpus) if machine.gpus else "none that torch sees"
-    yield "engines", "rllib"
+    yield "engines", "fused (compiled, torch), rllib"
     yield "disk", f"{shutil.disk_usage('.').free / 1e9:.0f} GB free here"
 
 

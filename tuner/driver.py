@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TextIO
 
@@ -92,7 +92,9 @@ def _search(
         from tuner.trial import PPOTrial
 
         stop.listen()
-        watchers: Sequence[Watcher] = [reporter, TensorBoard(plan.run_dir, study), *([shown] if shown else [])]
+        watchers: Sequence[Watcher] = [
+            reporter, TensorBoard(plan.run_dir, study), *([shown, PathNote(plan.engine)] if shown else []),
+        ]  # fmt: skip
 
         def to_config(record: TrialRecord) -> dict[str, Any]:
             stop.listen()  # by the first trial Tune has put its own SIGUSR1 handler in place of ours
@@ -120,6 +122,27 @@ def _search(
         finally:
             study.add_search_time(time.monotonic() - started)
             searcher.close()
+
+
+class PathNote:
+    """A Watcher that says once which of the engine's paths trials run on."""
+
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
+        self._told: set[str] = set()
+
+    def on_start(self, record: TrialRecord) -> None:
+        """Nothing is known yet."""
+
+    def on_progress(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
+        """Tell of a path that no trial was on before."""
+        path = result.get("path")
+        if path and path not in self._told:
+            self._told.add(path)
+            logger.info("engine %s, path %s", self._engine, path)
+
+    def on_finish(self, record: TrialRecord) -> None:
+        """Nothing more is known."""
 
 
 def _trial_config(plan: Plan, record: TrialRecord) -> dict[str, Any]:

@@ -175,6 +175,8 @@ class StudyStopper(Stopper):
         live = self._searcher.live.get(trial_id)
         if live is None:
             return False
+        if not live.last and result.get("path") not in (None, live.record.path):
+            self._study.set_path(live.record.number, result["path"])
         live.last = dict(result)
         if not result["failed"]:
             for watcher in self._watchers:

@@ -79,7 +79,7 @@ class Plan:
 
             trials = min(trials, check_grid(effective) + 1)
         run_dir = RunDir.named(options.out, options.name or safe_name(source.name))
-        plan = cls(source, effective, options, run_dir, trials, chosen(options.engine))
+        plan = cls(source, effective, options, run_dir, trials, _engine(options, run_dir))
         plan.check_run_dir()
         return plan
 
@@ -144,6 +144,13 @@ class Plan:
             )
         check_study(self.run_dir)
         return there
+
+
+def _engine(options: SweepOptions, run_dir: RunDir) -> str:
+    """The engine asked for; `auto` goes on with the one that a run folder was begun with."""
+    if options.engine == "auto" and run_dir.sweep.exists():
+        return str(read_sweep(run_dir).get("engine", chosen(options.engine)))
+    return chosen(options.engine)
 
 
 def effective_space(source: Source, options: SweepOptions) -> SearchSpace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,9 +20,11 @@ from tuner.summary import Summary, summarize
 
 logger = logging.getLogger(__name__)
 
+BEST_EVERY_S = 30.0  # drawing the curves takes longer than many a trial
+
 
 class Reporter:
-    """Writes `best/` whenever a finished trial is better than all before it, and with `summary.json` at the end."""
+    """Writes `best/` soon after a finished trial is better than all before it, and with `summary.json` at the end."""
 
     def __init__(self, run_dir: RunDir, study: SweepStudy, space: str, engine: str) -> None:
         self._run_dir = run_dir
@@ -29,6 +32,7 @@ class Reporter:
         self._space = space
         self._engine = engine
         self._best_number: int | None = None
+        self._written_at = -BEST_EVERY_S
 
     def on_start(self, record: TrialRecord) -> None:
         """Nothing: what has not finished is not best."""
@@ -39,8 +43,10 @@ class Reporter:
     def on_finish(self, record: TrialRecord) -> None:
         """Write `best/` when this trial is the new best, and the summary."""
         best = self._study.best()
-        if best is not None and best.number != self._best_number:
+        is_due = time.monotonic() - self._written_at > BEST_EVERY_S
+        if best is not None and best.number != self._best_number and is_due:
             self.write_best()
+            self._written_at = time.monotonic()
         self.write_summary()
 
     def write(self) -> Summary:

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,7 @@ class TrialRecord:
     outcome: Outcome | None
     reason: str | None
     wall_s: float
+    path: str | None = None  # what did the work, as the engine says it
     reports: Mapping[int, float] = field(default_factory=dict)
 
     @property
@@ -98,6 +99,7 @@ class SweepStudy:
         self.space = space
         self.goal = Goal(space.threshold, space.window, space.max_episodes, space.max_steps)
         self._url = storage
+        self._ids: dict[int, int] = {}
         self._sampler = sampler
         self._sampler_seed = sampler_seed
         self._distributions = {name: _distribution(domain) for name, domain in space.params.items()}
@@ -143,6 +145,10 @@ class SweepStudy:
         with _quiet():
             self._trial(number).report(value, episode)
 
+    def set_path(self, number: int, path: str) -> None:
+        """Note which of its engine's paths a trial runs on."""
+        self._storage.set_trial_user_attr(self._id(number), "path", path)
+
     def is_hopeless(self, number: int) -> bool:
         """Whether the pruner would end this trial at its last report."""
         return self._trial(number).should_prune()
@@ -162,12 +168,12 @@ class SweepStudy:
 
     def fail(self, number: int, reason: str, wall_s: float = 0.0) -> None:
         """Finish a trial that cannot go on, with the reason."""
-        self._trial(number).set_user_attr("reason", reason)
+        self._storage.set_trial_user_attr(self._id(number), "reason", reason)
         self._finish(number, None, wall_s, OptunaState.FAIL)
 
     def interrupt(self, number: int) -> None:
         """Set a running trial aside; `reopen` goes on with it."""
-        self._storage.set_trial_state_values(self._frozen(number)._trial_id, OptunaState.WAITING)
+        self._storage.set_trial_state_values(self._id(number), OptunaState.WAITING)
 
     def add_attempt(self, number: int) -> int:
         """Count one more start of a trial; the number of starts so far."""
@@ -179,7 +185,7 @@ class SweepStudy:
 
     def _count(self, number: int, name: str) -> int:
         count = int(self._frozen(number).user_attrs.get(name, 0)) + 1
-        self._trial(number).set_user_attr(name, count)
+        self._storage.set_trial_user_attr(self._id(number), name, count)
         return count
 
     def add_search_time(self, seconds: float) -> None:
@@ -210,17 +216,13 @@ class SweepStudy:
     def _finish(
         self, number: int, outcome: Outcome | None, wall_s: float, state: OptunaState, value: float | None = None
     ) -> None:
-        trial = self._trial(number)
-        trial.set_user_attr("wall_s", round(wall_s, 3))
-        if outcome is not None:
-            trial.set_user_attr("episodes", outcome.episodes)
-            trial.set_user_attr("env_steps", outcome.env_steps)
-            trial.set_user_attr("episodes_to_threshold", outcome.episodes_to_threshold)
-            trial.set_user_attr("best_mean", outcome.best_mean)
+        attrs = {"wall_s": round(wall_s, 3)} | (asdict(outcome) if outcome else {})
+        for name, attr in attrs.items():
+            self._storage.set_trial_user_attr(self._id(number), name, attr)
         # GridSampler ends an `optimize` loop from here, and we have none.
         self._study.sampler = RandomSampler()
         with _quiet():
-            self._study.tell(trial, value, state=state)
+            self._study.tell(number, value, state=state)
 
     def _suggest_all(self, trial: optuna.Trial) -> None:
         for name, domain in self.space.params.items():
@@ -254,14 +256,21 @@ class SweepStudy:
             outcome=outcome,
             reason=attrs.get("reason"),
             wall_s=attrs.get("wall_s", 0.0),
+            path=attrs.get("path"),
             reports=dict(trial.intermediate_values),
         )
 
+    def _id(self, number: int) -> int:
+        """Optuna's id of a trial, which never changes."""
+        if number not in self._ids:
+            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        return self._ids[number]
+
     def _frozen(self, number: int) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[number]
+        return self._storage.get_trial(self._id(number))
 
     def _trial(self, number: int) -> optuna.Trial:
-        return optuna.trial.Trial(self._study, self._frozen(number)._trial_id)
+        return optuna.trial.Trial(self._study, self._id(number))
 
     def _is_baseline_queued(self) -> bool:
         trials = self._study.get_trials(deepcopy=False)

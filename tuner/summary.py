@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.parameters import display
@@ -26,13 +26,14 @@ class Summary:
     baseline: Mapping[str, Any] | None
     best: Mapping[str, Any] | None
     search_s: float
+    paths: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What `summary.json` holds; keys whose part was not run are null."""
         return {
-            "format": FORMAT, "space": self.space, "engine": self.engine, "threshold": self.threshold,
-            "window": self.window, "trials": dict(self.trials), "baseline": self.baseline, "best": self.best,
-            "race": None, "verdict": None,
+            "format": FORMAT, "space": self.space, "engine": self.engine, "paths": dict(self.paths),
+            "threshold": self.threshold, "window": self.window,
+            "trials": dict(self.trials), "baseline": self.baseline, "best": self.best, "race": None, "verdict": None,
             "cost_s": {"search": round(self.search_s, 3), "race": None, "path": None},
             "versions": versions(),
         }  # fmt: skip
@@ -101,6 +102,7 @@ def summarize(study: SweepStudy, space: str, engine: str) -> Summary:
         baseline=_described(records[0], study) if records else None,
         best=_described(best, study) if best else None,
         search_s=study.search_s,
+        paths=dict(Counter(record.path for record in records if record.path)),
     )
 
 

@@ -14,6 +14,7 @@ from tuner.plan import Plan, SweepOptions
 from tuner.ppo.engine import ENGINES
 from tuner.results import SweepResult
 from tuner.space import PRUNERS, SAMPLERS
+from tuner.startup import resting_collector
 
 if TYPE_CHECKING:
     from tuner.summary import Summary
@@ -119,7 +120,8 @@ def _main(args: argparse.Namespace) -> int:
 
 def _run(plan: Plan, stream: TextIO | None) -> tuple[Summary, Interrupted | None]:
     """What the sweep found, and the error to end with where somebody asked it to stop before its last trial."""
-    from tuner import driver, signals
+    with resting_collector():
+        from tuner import driver, signals
 
     with signals.graceful() as stop:
         summary = driver.run(plan, stop, stream)

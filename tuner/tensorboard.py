@@ -6,11 +6,16 @@ May fail, and says so once; never stops a sweep.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+# TensorBoard's own writer: torch's would have every sweep wait for torch.
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from tuner import checkpoint
 from tuner.episodes import read_rows
@@ -20,6 +25,7 @@ from tuner.study import SweepStudy, TrialRecord
 
 logger = logging.getLogger(__name__)
 
+_TYPES = {"bool": api_pb2.DATA_TYPE_BOOL, "string": api_pb2.DATA_TYPE_STRING, "number": api_pb2.DATA_TYPE_FLOAT64}
 _HPARAM_METRICS = ("result/episodes_to_threshold", "result/best_mean", "result/score")
 
 
@@ -69,18 +75,24 @@ class _Run:
         survivors = _statistics_before_checkpoint(trial)
         for path in trial.path.glob("events.out.tfevents.*"):
             path.unlink()
-        self._writer = SummaryWriter(str(trial.path), flush_secs=10)
-        # add_hparams would open a run of its own beside this one.
-        for summary in hparams(dict(params), dict.fromkeys(_HPARAM_METRICS, 0.0))[:2]:
-            self._writer.file_writer.add_summary(summary)
+        self._writer = EventFileWriter(str(trial.path), flush_secs=10)
+        started = SessionStartInfo(start_time_secs=time.time())
+        for name, value in params.items():
+            setattr(started.hparams[name], f"{_kind(value)}_value", value)
+        experiment = api_pb2.Experiment(
+            hparam_infos=[api_pb2.HParamInfo(name=name, type=_TYPES[_kind(value)]) for name, value in params.items()],
+            metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in _HPARAM_METRICS],
+        )
+        self._add(_hparams(metadata.EXPERIMENT_TAG, experiment=experiment))
+        self._add(_hparams(metadata.SESSION_START_INFO_TAG, session_start_info=started))
         for tag, step, value in survivors:
-            self._writer.add_scalar(tag, value, step)
+            self._add_scalar(tag, value, step)
         self._writer.flush()
 
     def write(self, result: Mapping[str, Any]) -> None:
         self._write_episodes()
         for name, value in result.get("statistics", {}).items():
-            self._writer.add_scalar(f"learner/{name}", value, result["env_steps_total"])
+            self._add_scalar(f"learner/{name}", value, result["env_steps_total"])
 
     def finish(self, record: TrialRecord) -> None:
         self._write_episodes()
@@ -92,8 +104,9 @@ class _Run:
         }
         for tag, value in values.items():
             if value is not None:
-                self._writer.add_scalar(tag, value, outcome.episodes if outcome else 0)
-        self._writer.file_writer.add_summary(hparams({}, {})[2])
+                self._add_scalar(tag, value, outcome.episodes if outcome else 0)
+        ended = SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
+        self._add(_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=ended))
         self.close()
 
     def close(self) -> None:
@@ -103,15 +116,32 @@ class _Run:
         rows = read_rows(self._trial.episodes, after=self._rows_written)
         for row in rows:
             for name in ("reward", "mean_reward", "mean_length"):
-                self._writer.add_scalar(f"by_episode/{name}", getattr(row, name), row.episode)
-            self._writer.add_scalar("by_env_step/mean_reward", row.mean_reward, row.env_steps)
+                self._add_scalar(f"by_episode/{name}", getattr(row, name), row.episode)
+            self._add_scalar("by_env_step/mean_reward", row.mean_reward, row.env_steps)
         self._rows_written += len(rows)
+
+    def _add_scalar(self, tag: str, value: float, step: int) -> None:
+        self._add(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
+
+    def _add(self, summary: Summary, step: int = 0) -> None:
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
 
 
 def _hparam(value: Any, domain: Domain) -> bool | int | float | str:
     """A value of one type in every trial: TensorBoard leaves out a hyperparameter that is now a number, now a text."""
     is_numeric = not isinstance(domain, Choice) or all(isinstance(choice, (int, float)) for choice in domain.values)
     return value if is_numeric else str(value)
+
+
+def _kind(value: bool | float | str) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    return "string" if isinstance(value, str) else "number"
+
+
+def _hparams(tag: str, **content: Any) -> Summary:
+    data = metadata.create_summary_metadata(HParamsPluginData(**content))
+    return Summary(value=[Summary.Value(tag=tag, metadata=data, tensor=metadata.NULL_TENSOR)])
 
 
 def _statistics_before_checkpoint(trial: TrialDir) -> list[tuple[str, int, float]]:

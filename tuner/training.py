@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from tuner import checkpoint
 from tuner.checkpoint import Counters
 from tuner.episodes import EpisodeTable, Goal, Outcome, score
@@ -56,6 +54,7 @@ class Progress:
     """Where a run stands."""
 
     outcome: Outcome
+    path: str  # what does the work: see Engine.path
     iteration: int
     env_steps: int
     mean_reward: float | None
@@ -70,7 +69,6 @@ class Training:
     """One PPO run. Goes on from the folder's newest verified checkpoint where there is one."""
 
     def __init__(self, config: RunConfig, folder: TrialDir, *, gpus: float = 0) -> None:
-        torch.set_num_threads(1)
         self.config = config
         self._folder = folder.make()
         self._table = EpisodeTable(folder.episodes, config.goal)
@@ -171,6 +169,7 @@ class Training:
         last = self._table.last
         return Progress(
             outcome=self._table.outcome,
+            path=self._engine.path,
             iteration=self._engine.iteration,
             env_steps=self._engine.env_steps,
             mean_reward=last.mean_reward if last else None,

@@ -7,12 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ray import tune
-from ray.tune import PlacementGroupFactory
-
 from tuner.errors import TrialFailed
 from tuner.layout import TrialDir
+from tuner.startup import resting_collector
 from tuner.training import RunConfig, Training
+
+with resting_collector():
+    from ray import tune
+    from ray.tune import PlacementGroupFactory
 
 # Tune takes about 480 results a second in all, and a result costs more than an iteration of a fast engine.
 RESULT_EVERY_S = 1.0
@@ -75,6 +77,7 @@ def _result(training: Training) -> dict[str, Any]:
     progress = training.advance(RESULT_EVERY_S)
     return {
         **asdict(progress.outcome),
+        "path": progress.path,
         "iteration": progress.iteration,
         "mean_reward": progress.mean_reward,
         "mean_length": progress.mean_length,

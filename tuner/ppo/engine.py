@@ -7,18 +7,30 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tuner.episodes import Episode
+from tuner.startup import resting_collector
 
-ENGINES = ("auto", "rllib")
+ENGINES = ("auto", "fused", "rllib")
 
 
 class Engine(Protocol):
     """One PPO run. An iteration is one PPO update with the sampling before it."""
 
     iteration: int
-    env_steps: int
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps so far."""
+
+    @property
+    def path(self) -> str:
+        """What does the work: `compiled`, `torch` or `rllib`, and where the engine had to give way, why."""
 
     def iterate(self) -> tuple[Sequence[Episode], Mapping[str, float]]:
-        """Train one iteration: the episodes that ended in it, in order, and the learner's statistics."""
+        """Train one iteration: the episodes that ended in it, in order, and the learner's statistics.
+
+        Raises:
+            FloatingPointError: a loss or a parameter is not finite.
+        """
 
     def save(self, folder: Path) -> None:
         """Write the run, in RLlib's own checkpoint format, into an empty folder."""
@@ -31,16 +43,29 @@ class Engine(Protocol):
 
 
 def chosen(engine: str) -> str:
-    """The engine that `auto` stands for."""
-    return "rllib" if engine == "auto" else engine
+    """The engine that `auto` stands for: `fused`, which itself runs on RLlib's path what it cannot do."""
+    return "fused" if engine == "auto" else engine
 
 
 def build(
     engine: str, env: str, params: Mapping[str, Any], *, seed: int, env_config: Mapping[str, Any], gpus: float
 ) -> Engine:
     """A fresh run on the named engine."""
-    from tuner.ppo.rllib import RLlibEngine
+    with resting_collector():
+        import torch
+        from ray.rllib.algorithms.ppo import PPO
 
-    if chosen(engine) != "rllib":
+        from tuner.ppo.config import ppo_config
+        from tuner.ppo.fused import RLLIB, FusedEngine, FusedPPO
+        from tuner.ppo.rllib import RLlibEngine, seed_everything
+
+    classes = {"fused": FusedPPO, "rllib": PPO}
+    if chosen(engine) not in classes:
         raise ValueError(f"no engine {engine!r}")
-    return RLlibEngine(env, params, seed=seed, env_config=env_config, gpus=gpus)
+    torch.set_num_threads(1)  # trials run side by side, one core each
+    seed_everything(seed)
+    config = ppo_config(env, params, seed=seed, env_config=env_config, gpus=gpus)
+    algorithm = classes[chosen(engine)](config=config)
+    if isinstance(algorithm, FusedPPO) and algorithm.path != RLLIB:
+        return FusedEngine(algorithm)
+    return RLlibEngine(algorithm)

@@ -1,4 +1,4 @@
-"""The engine that runs RLlib's own PPO unchanged."""
+"""The engine that runs PPO in RLlib's own way."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import math
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,12 @@ from ray.rllib.algorithms.ppo import PPO
 
 from tuner import recorder
 from tuner.episodes import Episode
-from tuner.ppo.config import ppo_config
 
 # RLlib sets its own logger's level when it is imported; its warnings are about its API's history.
 logging.getLogger("ray.rllib").setLevel(logging.ERROR)
 
 # RLlib's names of the learner's statistics, and the ones shown to people.
-_STATISTICS = {
+STATISTICS = {
     "policy_loss": "policy_loss",
     "vf_loss": "vf_loss",
     "entropy": "entropy",
@@ -32,22 +32,39 @@ _STATISTICS = {
 }
 
 
-class RLlibEngine:
-    """RLlib's PPO with exact episodes."""
+def seed_everything(seed: int) -> None:
+    """Seed the global generators.
 
-    def __init__(
-        self, env: str, params: Mapping[str, Any], *, seed: int, env_config: Mapping[str, Any], gpus: float = 0
-    ) -> None:
-        # RLlib seeds its runners and learners itself; what it leaves to the global generators must not depend on
-        # the trial that ran in this process before.
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
+    RLlib seeds its runners and learners itself; what it leaves to these must not depend on the trial that ran in this
+    process before.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def stop(algorithm: PPO) -> None:
+    """Stop an algorithm, and remove the empty folder that RLlib made for it in the user's home."""
+    algorithm.stop()
+    with suppress(OSError):
+        Path(algorithm.logdir).rmdir()
+
+
+class RLlibEngine:
+    """RLlib's PPO, stepped by RLlib, with exact episodes."""
+
+    def __init__(self, algorithm: PPO) -> None:
         self.iteration = 0
         self.env_steps = 0
         self._env_steps_restored = 0
-        self._algorithm: PPO = ppo_config(env, params, seed=seed, env_config=env_config, gpus=gpus).build_algo()
-        recorder.attach(self._algorithm)
+        self._algorithm = algorithm
+        recorder.attach(algorithm)
+
+    @property
+    def path(self) -> str:
+        """See Engine."""
+        reason = getattr(self._algorithm, "reason", None)
+        return f"rllib: {reason}" if reason else "rllib"
 
     def iterate(self) -> tuple[list[Episode], dict[str, float]]:
         """Train one iteration.
@@ -81,9 +98,9 @@ class RLlibEngine:
 
     def close(self) -> None:
         """Stop the algorithm and its runners."""
-        self._algorithm.stop()
+        stop(self._algorithm)
 
 
 def _learner_statistics(result: Mapping[str, Any]) -> dict[str, float]:
     learned = result.get("learners", {}).get("default_policy", {})
-    return {ours: float(learned[theirs]) for theirs, ours in _STATISTICS.items() if theirs in learned}
+    return {ours: float(learned[theirs]) for theirs, ours in STATISTICS.items() if theirs in learned}

@@ -1,0 +1,1 @@
+"""Environments of this project's own."""
