@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: cartpole test check format clean
+.PHONY: cartpole test check format bench clean
 
 cartpole: $(VENV)/installed
-	$(BIN)/python -m tuner.sweep cartpole --trials 12 --time 15m $(ARGS)
+	$(BIN)/python -m tuner.sweep cartpole --time 15m $(ARGS)
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
@@ -19,6 +19,9 @@ check: $(VENV)/installed-test
 format: $(VENV)/installed-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks.speed $(ARGS) && $(BIN)/python -m benchmarks.parity
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
@@ -35,4 +38,8 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $@
