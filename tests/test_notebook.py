@@ -48,7 +48,7 @@ def test_run_experiment_means_the_last_50_rewards_and_lengths_of_every_episode(
         assert row["mean_length"] == pytest.approx(sum(r["length"] for r in last) / len(last))
     assert re.search(r"episode 120: mean reward \d+\.\d\d, mean length \d+\.\d\d", done.stdout)
     assert (tmp_path / "cartpole-train-s10/checkpoint/manifest.json").is_file()
-    assert done.stderr == ""
+    assert done.stderr == "FusedPPO, path compiled\n"
 
 
 def test_all_metrics_has_episodes_the_threshold_and_a_reward_and_a_length_column_for_each_experiment(
