@@ -15,13 +15,16 @@ import pytest
 import torch
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.evaluation.postprocessing import Postprocessing
 
 import tests.toy  # noqa: F401 registers tests/Toy-v0
 from tuner.envs.cartpole import CompiledCartPole
-from tuner.ppo import sampling_kernels
+from tuner.ppo import kernels, sampling_kernels
 from tuner.ppo.actor_critic import MODULE, Batch
 from tuner.ppo.fused import FusedPPO
 
@@ -36,14 +39,17 @@ def build(local_ray: None) -> Any:
 
     def make(algorithm: type[PPO] = FusedPPO, *, env: str = "tests/Toy-v0", actions: str = "discrete",
              env_config: dict[str, Any] | None = None, envs: int = 4, fragment: int = 16, batch: int = 64,
-             model: dict[str, Any] | None = None, **training: Any) -> Any:  # fmt: skip
+             model: dict[str, Any] | None = None, module: type | None = None, **training: Any) -> Any:  # fmt: skip
         settings = {"lr": 3e-3, "minibatch_size": 16, "num_epochs": 1, "lambda_": 0.9, "vf_clip_param": 1e5}
         config = (
             PPOConfig()
             .environment(env, env_config=(env_config or {}) | ({"actions": actions} if "Toy" in env else {}))
             .env_runners(num_env_runners=0, num_envs_per_env_runner=envs, rollout_fragment_length=fragment)
             .training(train_batch_size_per_learner=batch, **(settings | training))
-            .rl_module(model_config=DefaultModelConfig(**({"fcnet_hiddens": [24, 9]} | (model or {}))))
+            .rl_module(
+                model_config=DefaultModelConfig(**({"fcnet_hiddens": [24, 9]} | (model or {}))),
+                **({"rl_module_spec": RLModuleSpec(module_class=module)} if module else {}),
+            )
             .debugging(seed=5, log_level="ERROR")
             .experimental(_validate_config=False)  # odd sizes are what some tests are about
         )
@@ -53,6 +59,21 @@ def build(local_ray: None) -> Any:
     yield make
     for algorithm in built:
         algorithm.stop()
+
+
+class OwnModule(TorchRLModule, ValueFunctionAPI):
+    """The smallest module that PPO can train."""
+
+    def setup(self) -> None:
+        inputs = self.observation_space.shape[0]
+        self.policy = torch.nn.Linear(inputs, int(self.action_space.n))
+        self.value = torch.nn.Sequential(torch.nn.Linear(inputs, 8), torch.nn.ELU(), torch.nn.Linear(8, 1))
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS])}
+
+    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Any:
+        return self.value(batch[Columns.OBS]).squeeze(-1)
 
 
 def learner_of(algorithm: PPO) -> Any:
@@ -376,6 +397,29 @@ class TestPaths:
         fused = build(**settings)
         assert fused.path == path
         assert (fused.reason is None) if reason is None else (reason in str(fused.reason))
+
+    def test_a_module_of_ones_own_trains_on_the_torch_path_as_in_rllib(self, build: Build) -> None:
+        ours, _ = assert_same_update(build, module=OwnModule, num_epochs=2, shuffle_batch_per_epoch=False)
+        assert ours.path == "torch" and ours.reason == "the module is a OwnModule"
+
+    def test_a_vector_environment_that_hides_the_last_observation_is_left_to_rllib(
+        self, build: Build, tmp_path: Path
+    ) -> None:
+        fused = build(env="tests/ToySameStep-v0")
+        assert fused.path == "rllib" and "does not reset in the step after" in str(fused.reason)
+        fused.train()
+        fused.save_to_path(tmp_path / "checkpoint")
+        again = build(env="tests/ToySameStep-v0")
+        again.restore_from_path(tmp_path / "checkpoint")
+        assert_close(parameters(again), parameters(fused))
+
+    def test_another_size_of_network_or_batch_compiles_nothing(self, build: Build) -> None:
+        iterate(build(), 1)
+        kernel = (kernels.update, kernels.act, kernels.values_of, kernels.forward, kernels.backward)
+        before = [len(each.signatures) for each in kernel]
+        iterate(build(model={"fcnet_hiddens": [40, 3, 17]}, envs=7, fragment=9, batch=60, minibatch_size=31), 1)
+        iterate(build(actions="box", env_config={"features": 11}, grad_clip=0.5, use_kl_loss=False), 1)
+        assert [len(each.signatures) for each in kernel] == before
 
     def test_what_the_arrays_cannot_do_is_trained_in_rllibs_own_way(self, build: Build) -> None:
         fused = build(**CARTPOLE, model={"use_lstm": True, "max_seq_len": 8})

@@ -48,4 +48,13 @@ class Toy(gymnasium.Env[Any, Any]):
         return self.np_random.normal(size=self.observation_space.shape).astype(np.float32)
 
 
+class SameStep(gymnasium.vector.SyncVectorEnv):
+    """A vector form that resets in the step that ends an episode, and so hides the last observation."""
+
+    def __init__(self, num_envs: int, **options: Any) -> None:
+        options.pop("max_episode_steps", None)
+        super().__init__([lambda: Toy(**options)] * num_envs, autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP)
+
+
 gymnasium.register("tests/Toy-v0", entry_point=Toy)
+gymnasium.register("tests/ToySameStep-v0", entry_point=Toy, vector_entry_point=SameStep)

@@ -93,7 +93,7 @@ def _mask(lanes: Sequence[int]) -> Any:
 def _function(builder: Any, name: str, kinds: list[Any], body: Callable[[Any, list[Any]], None]) -> Any:
     """A function of the module that is being built, emitted once.
 
-    Never inlined: inside of a larger function a tile's addresses would not find registers.
+    Not inlined: a tile is compiled once, instead of at each of its calls.
     """
     module = builder.module
     if name not in module.globals:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
+from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.torch.heads import TorchMLPHead
 from ray.rllib.evaluation.postprocessing import Postprocessing
@@ -20,10 +21,16 @@ from tuner.ppo import kernels
 Array = npt.NDArray[Any]
 Layer = tuple[int, int, int, int, int, int, int]  # a row of the kernels' layer tables
 MODULE = "default_policy"
-# Above this width of a layer BLAS is faster than our tiles (`benchmarks/README.md`).
+# RLlib's names of what both paths say of the last minibatch.
+_STATISTICS = ("policy_loss", "vf_loss", "vf_loss_unclipped", "entropy", "mean_kl_loss", "vf_explained_var")
+# Beyond this width of a layer torch's own products are worth their overhead.
 WIDEST_COMPILED = 512
 _ACTIVATIONS = {nn.ReLU: kernels.RELU, nn.Tanh: kernels.TANH, nn.SiLU: kernels.SILU}
 _CLIP_BY = {"global_norm": kernels.BY_GLOBAL_NORM, "norm": kernels.BY_NORM, "value": kernels.BY_VALUE}
+
+
+class NotOnArrays(Exception):
+    """An environment or a module that needs a slower path; the message says why."""
 
 
 @dataclass
@@ -46,6 +53,13 @@ class Batch:
 
 class ActorCritic(Protocol):
     """What sampling and updating need of a policy and its value function."""
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it still works on the tensors that RLlib's module and optimiser have."""
+
+    def bind(self) -> None:
+        """Take over the tensors that loading a state put in the place of earlier ones."""
 
     def act(self, observations: Array, actions: Array, logps: Array, inputs: Array) -> None:
         """Sample actions for (environments, features…) observations into the other arrays."""
@@ -79,7 +93,7 @@ class ActionSpace:
         """The layout of a Discrete, MultiDiscrete or Box space.
 
         Raises:
-            TypeError: another space.
+            NotOnArrays: another space.
         """
         if isinstance(space, gymnasium.spaces.Discrete):
             return cls(1, (int(space.n),))
@@ -87,7 +101,7 @@ class ActionSpace:
             return cls(len(space.nvec), tuple(map(int, space.nvec)))
         if isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating):
             return cls(int(np.prod(space.shape)), ())
-        raise TypeError(f"actions are {space}")
+        raise NotOnArrays(f"actions are {space}")
 
     @property
     def outputs(self) -> int:
@@ -105,16 +119,15 @@ class CompiledActorCritic:
         """Take over a PPOTorchLearner's module and optimiser.
 
         Raises:
-            TypeError: the module is not a multi-layer perceptron that the kernels know; the message says why.
+            NotOnArrays: the module is not a multi-layer perceptron that the kernels know.
         """
         self._learner = learner
         self._config = config
         self._module = learner.module[MODULE].unwrapped()
-        self._policy, self._value, self._log_std_limit = _layers(self._module)
-        shared = [layer for layer in self._value if layer in self._policy]
-        self._layers = np.array([*self._policy, *(layer for layer in self._value if layer not in shared)], np.int64)
-        self._policy_table, self._value_table = np.array(self._policy, np.int64), np.array(self._value, np.int64)
-        self._heads = np.array([self._policy[-1][kernels.TARGET], self._value[-1][kernels.TARGET]])
+        policy, value, self._log_std_limit = _layers(self._module)
+        self._policy, self._value = np.array(policy, np.int64), np.array(value, np.int64)
+        self._layers = np.array(list(dict.fromkeys([*policy, *value])), np.int64)  # a shared trunk once
+        self._heads = np.array([policy[-1][kernels.TARGET], value[-1][kernels.TARGET]])
         self._choices = np.array(space.choices, np.int64)
         self._random = np.random.SeedSequence(seed).generate_state(4, np.uint64)
         units = int(self._layers[-1, kernels.TARGET] + self._layers[-1, kernels.OUTPUTS])
@@ -124,7 +137,7 @@ class CompiledActorCritic:
         self.bind()
 
     def bind(self) -> None:
-        """Move parameters and moments into flat arrays and make RLlib's tensors views of them."""
+        """Move parameters and moments into flat arrays and make RLlib's tensors views of them; see ActorCritic."""
         (self._optimizer,) = (optimizer for _, optimizer in self._learner.get_optimizers_for_module(MODULE))
         (self._group,) = self._optimizer.param_groups
         self._tensors_of = list(self._module.parameters())
@@ -149,7 +162,7 @@ class CompiledActorCritic:
 
     @property
     def is_bound(self) -> bool:
-        """Whether RLlib's parameters still are views of our arrays."""
+        """See ActorCritic."""
         address = self._parameters.ctypes.data
         return all(
             tensor.data_ptr() == address + 4 * start
@@ -159,14 +172,14 @@ class CompiledActorCritic:
     def act(self, observations: Array, actions: Array, logps: Array, inputs: Array) -> None:
         """See ActorCritic."""
         kernels.act(
-            self._policy_table, self._parameters, self._scratch, self._choices, self._log_std_limit,
+            self._policy, self._parameters, self._scratch, self._choices, self._log_std_limit,
             observations, self._random, actions, logps, inputs,
         )  # fmt: skip
 
     def values(self, observations: Array, rows: Array) -> Array:
         """See ActorCritic."""
         values = np.empty(len(rows), np.float32)
-        kernels.values_of(self._value_table, self._parameters, self._scratch, observations, rows, values)
+        kernels.values_of(self._value, self._parameters, self._scratch, observations, rows, values)
         return values
 
     def update(self, batch: Batch) -> dict[str, float]:
@@ -186,16 +199,9 @@ class CompiledActorCritic:
             float(config.clip_param), float(config.vf_clip_param), float(config.vf_loss_coeff),
             entropy_coeff, kl_coeff, self._statistics,
         )  # fmt: skip
-        found = self._statistics.tolist()
-        statistics = {
-            "policy_loss": found[kernels.POLICY_LOSS],
-            "vf_loss": found[kernels.VF_LOSS],
-            "vf_loss_unclipped": found[kernels.VF_LOSS_UNCLIPPED],
-            "entropy": found[kernels.ENTROPY],
-            "mean_kl_loss": found[kernels.KL] if config.use_kl_loss else 0.0,
-            "vf_explained_var": found[kernels.EXPLAINED_VARIANCE],
-            "total_loss": found[kernels.TOTAL_LOSS],
-        }
+        statistics = dict(zip((*_STATISTICS, "total_loss"), self._statistics.tolist(), strict=True))
+        if not config.use_kl_loss:
+            statistics["mean_kl_loss"] = 0.0  # as RLlib, which then does not compute it
         if not np.isfinite(statistics["total_loss"]):
             raise FloatingPointError(f"non-finite total_loss ({statistics['total_loss']})")
         if not kernels.is_finite(self._parameters.view(np.uint32)):
@@ -220,7 +226,13 @@ def _zeros(*shape: int) -> Array:
 
 
 def _layers(module: Any) -> tuple[list[Layer], list[Layer], float]:
-    """The rows of the policy's and of the value function's layer tables, and the limit of log standard deviations."""
+    """The rows of the policy's and of the value function's layer tables, and the limit of log standard deviations.
+
+    Raises:
+        NotOnArrays: the module is another one than RLlib's default, or not made of layers that the kernels know.
+    """
+    if type(module) is not DefaultPPOTorchRLModule:
+        raise NotOnArrays(f"the module is a {type(module).__name__}")
     offsets, at = {}, 0
     for tensor in module.parameters():
         offsets[tensor] = at
@@ -229,7 +241,7 @@ def _layers(module: Any) -> tuple[list[Layer], list[Layer], float]:
     trunks = [encoder.encoder] * 2 if hasattr(encoder, "encoder") else [encoder.actor_encoder, encoder.critic_encoder]
     for head in (module.pi, module.vf):
         if type(head) is not TorchMLPHead:
-            raise TypeError(f"its head is a {type(head).__name__}")
+            raise NotOnArrays(f"its head is a {type(head).__name__}")
     chains = [(*_chain(trunk), *_chain(head)) for trunk, head in zip(trunks, (module.pi, module.vf), strict=True)]
     row = chains[0][0][0].in_features
     targets: dict[nn.Linear, int] = {}
@@ -252,21 +264,21 @@ def _chain(model: Any) -> list[tuple[nn.Linear, int]]:
     """A multi-layer perceptron as pairs of a linear layer and the activation after it.
 
     Raises:
-        TypeError: it is something else.
+        NotOnArrays: it is something else.
     """
     layers = getattr(getattr(model, "net", None), "mlp", None)
     if layers is None:
-        raise TypeError(f"it has a {type(model).__name__}")
+        raise NotOnArrays(f"it has a {type(model).__name__}")
     chain: list[tuple[nn.Linear, int]] = []
     for layer in layers:
         if type(layer) is nn.Linear and layer.bias is not None:
             if layer.out_features > WIDEST_COMPILED:
-                raise TypeError(f"a layer has {layer.out_features} units, over {WIDEST_COMPILED}")
+                raise NotOnArrays(f"a layer has {layer.out_features} units, over {WIDEST_COMPILED}")
             chain.append((layer, kernels.LINEAR))
         elif type(layer) in _ACTIVATIONS and chain and chain[-1][1] == kernels.LINEAR:
             chain[-1] = (chain[-1][0], _ACTIVATIONS[type(layer)])
         else:
-            raise TypeError(f"it has a layer {layer}")
+            raise NotOnArrays(f"it has a layer {layer}")
     return chain
 
 
@@ -281,7 +293,13 @@ class TorchActorCritic:
         self._space = space
         self._generator = np.random.default_rng(seed)
 
-    is_bound = True
+    @property
+    def is_bound(self) -> bool:
+        """Always: torch looks its tensors up."""
+        return True
+
+    def bind(self) -> None:
+        """Nothing to do."""
 
     def act(self, observations: Array, actions: Array, logps: Array, inputs: Array) -> None:
         """See ActorCritic."""
@@ -334,7 +352,7 @@ class TorchActorCritic:
         whole = actions.astype(np.int64)
         return whole if len(self._space.choices) > 1 else whole[:, 0]
 
-    def _minibatches(self, size: int) -> Any:
+    def _minibatches(self, size: int) -> Iterator[Array]:
         """The rows of each minibatch, as RLlib's MiniBatchCyclicIterator picks them."""
         config = self._config
         minibatch_size = config.minibatch_size or size
@@ -361,6 +379,3 @@ class TorchActorCritic:
         """See ActorCritic."""
         self._generator.bit_generator.state = state["generator"]
         torch.set_rng_state(state["torch"])
-
-
-_STATISTICS = ("policy_loss", "vf_loss", "vf_loss_unclipped", "entropy", "mean_kl_loss", "vf_explained_var")

@@ -24,7 +24,7 @@ from ray.rllib.utils.metrics import (
 
 from tuner.envs.cartpole import CompiledCartPole
 from tuner.episodes import Episode
-from tuner.ppo.actor_critic import MODULE, ActionSpace, ActorCritic, CompiledActorCritic, TorchActorCritic
+from tuner.ppo.actor_critic import MODULE, ActionSpace, ActorCritic, CompiledActorCritic, NotOnArrays, TorchActorCritic
 from tuner.ppo.rllib import STATISTICS, seed_everything, stop
 from tuner.ppo.sampler import ArraySampler, seconds_a_step
 
@@ -45,7 +45,6 @@ _NOT_ON_ARRAYS = (
     "_torch_grad_scaler_class", "_torch_lr_scheduler_classes",
 )  # fmt: skip
 _ALSO_USUAL = {"env_runner_cls": (SingleAgentEnvRunner,)}  # RLlib puts it there when it builds
-_PAST = 0x9E3779B97F4A7C15  # keeps the seed of episodes after a restore apart from every seed before it
 
 
 class FusedPPO(PPO):
@@ -74,8 +73,8 @@ class FusedPPO(PPO):
             seed = self._build_unseeded(config)
             try:
                 self._take_over()
-            except TypeError as error:
-                self.path, self.reason = RLLIB, str(error)
+            except NotOnArrays as error:
+                self.reason = str(error)
                 self.env_runner._seed = seed
         else:
             super().setup(config)
@@ -104,16 +103,17 @@ class FusedPPO(PPO):
         """Build the sampler and the actor-critic.
 
         Raises:
-            TypeError: the environment or the module cannot be run on arrays.
+            NotOnArrays: the environment or the module cannot be run on arrays; nothing was taken over.
         """
         runner, learner = self.env_runner, self.learner_group._learner
         space = ActionSpace.of(runner.env.single_action_space)
         observations = runner.env.single_observation_space
         if not isinstance(observations, gymnasium.spaces.Box):
-            raise TypeError(f"observations are {observations}")
+            raise NotOnArrays(f"observations are {observations}")
+        if learner.module[MODULE].unwrapped().is_stateful():
+            raise NotOnArrays("the module has a state")
         seed = self.config.seed if self.config.seed is not None else int(np.random.default_rng().integers(2**31))
-        self._actor_critic, self.path, self.reason = _actor_critic(learner, self.config, space, observations, seed)
-        self._sampler = ArraySampler(
+        sampler = ArraySampler(
             _vector_env(runner, self.config),
             space,
             fragment=self.config.get_rollout_fragment_length(),
@@ -124,10 +124,12 @@ class FusedPPO(PPO):
             normalize_actions=self.config.normalize_actions,
             clip_actions=self.config.clip_actions,
         )
+        self._actor_critic, self.path, self.reason = _actor_critic(learner, self.config, space, observations, seed)
+        self._sampler = sampler
         self._share_parameters()
 
     def _share_parameters(self) -> None:
-        """Let the environment runner's module, which saving and `get_module` use, have the learner's parameters."""
+        """Let the environment runner's module, which `get_module` gives, have the learner's parameters."""
         ours = dict(self.learner_group._learner.module[MODULE].unwrapped().named_parameters())
         for name, parameter in self.env_runner.module.named_parameters():
             parameter.data = ours[name].data
@@ -216,12 +218,13 @@ class FusedPPO(PPO):
         super().set_state(state)
         if self._actor_critic is None:
             return
-        self._rebind()
+        self._actor_critic.bind()
+        self._share_parameters()
         lifetime = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
         theirs = {"sampler": {"env_steps": int(self.metrics.peek(lifetime, default=0))}, "iterations": self.iteration}
         fused = state.get("fused", theirs)
         self._iterations = fused["iterations"]
-        seed = np.random.SeedSequence([self.config.seed or 0, self._iterations, _PAST]).generate_state(1)[0]
+        seed = np.random.SeedSequence([self.config.seed or 0, self._iterations]).generate_state(1)[0]
         self._sampler.set_state(fused["sampler"], int(seed) % 2**31)
         if "fused" in state:
             self._actor_critic.set_state(fused["actor_critic"])
@@ -234,13 +237,8 @@ class FusedPPO(PPO):
         """Go on from a checkpoint of either PPO."""
         super().restore_from_path(path, *args, **kwargs)
         if self._actor_critic is not None:
-            self._rebind()
-
-    def _rebind(self) -> None:
-        """Take over the tensors that loading a state put in the place of ours."""
-        if isinstance(self._actor_critic, CompiledActorCritic):
             self._actor_critic.bind()
-        self._share_parameters()
+            self._share_parameters()
 
     def save_to_path(self, path: Any = None, *, filesystem: pyarrow.fs.FileSystem | None = None, **kwargs: Any) -> str:
         """Write a checkpoint of RLlib's PPO: it loads where this project is not installed."""
@@ -263,14 +261,12 @@ class FusedPPO(PPO):
 def _actor_critic(
     learner: Any, config: PPOConfig, space: ActionSpace, observations: gymnasium.spaces.Box, seed: int
 ) -> tuple[ActorCritic, str, str | None]:
-    module = learner.module[MODULE].unwrapped()
-    if module.is_stateful():
-        raise TypeError("the module has a state")
+    """The fastest one that can do it, its path, and why it is not the faster one."""
     try:
         if len(observations.shape) != 1:
-            raise TypeError(f"observations have {len(observations.shape)} dimensions")
+            raise NotOnArrays(f"observations have {len(observations.shape)} dimensions")
         return CompiledActorCritic(learner, config, space, seed), COMPILED, None
-    except TypeError as error:
+    except NotOnArrays as error:
         return TorchActorCritic(learner, config, space, seed), TORCH, str(error)
 
 

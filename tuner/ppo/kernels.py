@@ -45,9 +45,7 @@ INPUTS, OUTPUTS, WEIGHT, BIAS, SOURCE, TARGET, ACTIVATION = range(7)
 LINEAR, RELU, TANH, SILU = range(4)
 
 # What a minibatch's statistics hold.
-POLICY_LOSS, VF_LOSS, VF_LOSS_UNCLIPPED, ENTROPY, KL, EXPLAINED_VARIANCE, TOTAL_LOSS, GRADIENT_NORM, STATISTICS = range(
-    9
-)
+POLICY_LOSS, VF_LOSS, VF_LOSS_UNCLIPPED, ENTROPY, KL, EXPLAINED_VARIANCE, TOTAL_LOSS, STATISTICS = range(8)
 
 # How gradients are clipped.
 BY_NOTHING, BY_GLOBAL_NORM, BY_NORM, BY_VALUE = range(4)
@@ -447,9 +445,7 @@ def _categorical(choices, actions, inputs, row, has_kl, work):
 
 
 @compiled
-def _categorical_back(
-    choices, actions, row, by_logp, by_entropy, by_kl, work
-):  # fmt: skip
+def _categorical_back(choices, actions, row, by_logp, by_entropy, by_kl, work):
     """From the loss's derivatives by log probability, entropy and KL to those by the outputs."""
     start = 0
     for dimension in range(choices.shape[0]):
@@ -514,7 +510,7 @@ def _explained_variance(rows, targets, errors):
 
 @compiled
 def clip_gradients(gradients, tensors, how, limit):
-    """Clip in place as RLlib's `clip_gradients`; returns the global norm. `tensors` are (start, end) of each."""
+    """Clip in place as RLlib's `clip_gradients`; `tensors` are (start, end) of each."""
     total = 0.0
     for tensor in range(tensors.shape[0]):
         square = np.float32(0)
@@ -533,7 +529,6 @@ def clip_gradients(gradients, tensors, how, limit):
     elif how == BY_VALUE:
         for i in range(gradients.shape[0]):
             gradients[i] = min(max(gradients[i], np.float32(-limit)), np.float32(limit))
-    return norm
 
 
 @compiled
@@ -630,7 +625,8 @@ def update(
             for column in range(samples):
                 errors[start + column] = batch_targets[column] - units[heads[1] * columns + column]
             backward(layers, parameters, gradients, units, slopes, deltas, columns)
-        statistics[GRADIENT_NORM] = clip_gradients(gradients, tensors, clip_by, grad_clip) if clip_by else 0.0
+        if clip_by:
+            clip_gradients(gradients, tensors, clip_by, grad_clip)
         step += 1
         adam(parameters, gradients, first, second, step, lr, beta1, beta2, eps)
     statistics[EXPLAINED_VARIANCE] = _explained_variance(picked, targets, errors)

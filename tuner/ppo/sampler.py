@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from tuner.episodes import Episode
 from tuner.ppo import kernels, sampling_kernels
-from tuner.ppo.actor_critic import ActionSpace, ActorCritic, Array, Batch
+from tuner.ppo.actor_critic import ActionSpace, ActorCritic, Array, Batch, NotOnArrays
 from tuner.ppo.sampling_kernels import CALL_STEPS, CHUNKS, COUNTERS, ENV_STEPS, EPISODES
 
 
@@ -30,10 +30,10 @@ class ArraySampler:
         """Reset the environment.
 
         Raises:
-            TypeError: it resets in the very step that ends an episode, and so hides the last observation.
+            NotOnArrays: it resets in the very step that ends an episode, and so hides the last observation.
         """
         if env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP) is not AutoresetMode.NEXT_STEP:
-            raise TypeError("its environment does not reset in the step after an episode's end")
+            raise NotOnArrays("the vector environment does not reset in the step after an episode's end")
         self.env = env
         self._space = space
         self._gamma, self._lambda = gamma, lambda_
