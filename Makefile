@@ -21,7 +21,7 @@ format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/installed-bench
-	$(BIN)/python -m benchmarks.speed $(ARGS) && $(BIN)/python -m benchmarks.parity
+	$(BIN)/python -m benchmarks.speed $(ARGS) && $(BIN)/python -m benchmarks.parity && $(BIN)/python -m benchmarks.tricks
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
