@@ -3,16 +3,16 @@
 One layout everywhere: a row for each unit, a column for each sample, in panels of at most PANEL columns, whole vectors.
 Weights are torch's own, (out, in), used where they lie in one flat buffer of parameters.
 
-What each trick brings on PPO_01 (two networks of 64 and 32 units, minibatches of 32), as `benchmarks/tricks.py` measures
-it by leaving one out; on a Zen 4 a minibatch takes 17 µs:
+What each trick brings on PPO_01 (two networks of 64 and 32 units, minibatches of 32), measured by leaving one out
+(`benchmarks/tricks.py`); on a Zen 4 a minibatch takes 17 µs:
 
 - Products in tiles whose sums stay in vector registers: 7.9 times.
 - Denormals flushed to zero: 1.05 times once Adam's moments have decayed; more on a processor that is slow with them.
 - Arrays that begin a cache line: 1.05 times.
 - Panels, so that a large minibatch stays in a core's cache; whether of 64 or of 128 columns makes 12 %.
 
-And without a figure: loops run over slices from 0, because an index that may be negative, as far as Numba knows, keeps a
-loop from vectorising; nothing is allocated for a minibatch.
+And without a figure: loops run over slices from 0, because an index that may be negative, as far as Numba knows,
+keeps a loop from vectorising; nothing is allocated for a minibatch.
 """
 
 from __future__ import annotations
