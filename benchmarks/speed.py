@@ -18,6 +18,8 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
+from benchmarks.measuring import GAUGES
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 TIMEOUT_S = 3600
@@ -139,14 +141,14 @@ class Comparison:
 def comparisons(found: Found) -> Iterator[Comparison]:
     """Every ratio there is, repetition by repetition."""
     for what, sides in found.items():
-        fields = ("wall_s", "trials_s") if what == "sweep" else ("iterations_per_s", "peak_mb")
+        fields = ("wall_s", "trials_s", *GAUGES.values()) if what == "sweep" else ("iterations_per_s",)
         names = {side.name: side.is_ours for side in (SWEEP if what == "sweep" else RATES[what]) if side.name in sides}
         for field in fields:
             for ours in (name for name, is_ours in names.items() if is_ours):
                 for peer in (name for name, is_ours in names.items() if not is_ours):
-                    if field == "peak_mb" and (peer, ours) != (RLLIB.name, FUSED.name):
-                        continue
-                    left, right = ([made[field] for made in sides[name]] for name in (ours, peer))
+                    left, right = ([made[field] for made in sides[name] if field in made] for name in (ours, peer))
+                    if not (left and right):
+                        continue  # memory is of Ray's actors, and another tool has none
                     more_is_better = field == "iterations_per_s"
                     ratios = [a / b if more_is_better else b / a for a, b in zip(left, right, strict=False)]
                     medians = statistics.median(left), statistics.median(right)

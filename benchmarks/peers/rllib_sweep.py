@@ -11,7 +11,7 @@ from ray.rllib.algorithms.ppo import PPO
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from benchmarks.configurations import PARALLEL, SWEEP
-from benchmarks.measuring import report, sweep_arguments
+from benchmarks.measuring import actor_memory, report, sweep_arguments
 from benchmarks.peers.rllib_ppo import ppo_01
 
 # By the names that RLlib's own dictionary of a configuration has.
@@ -26,7 +26,7 @@ def main() -> None:
     points = [{NAMES[name]: value for name, value in configuration.items()} for configuration in SWEEP]
     space = ppo_01("CartPole-v1").to_dict()
     space |= {name: tune.choice(sorted({point[name] for point in points})) for name in NAMES.values()}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, actor_memory("ray::PPO", PARALLEL) as memory:
         results = tune.Tuner(
             PPO,
             param_space=space,
@@ -46,6 +46,7 @@ def main() -> None:
     report(
         trials_s=sum(metrics["time_total_s"] for metrics in found) / PARALLEL,
         episodes=[int(metrics["env_runners"]["num_episodes_lifetime"]) for metrics in found],
+        **memory,
     )
 
 

@@ -6,7 +6,7 @@ The driver's study, figures and TensorBoard files are left out: its sampler cann
 from __future__ import annotations
 
 from benchmarks.configurations import PARALLEL, SWEEP
-from benchmarks.measuring import report, sweep_arguments
+from benchmarks.measuring import actor_memory, report, sweep_arguments
 from tuner import catalog, cluster
 from tuner.episodes import Goal
 from tuner.training import RunConfig
@@ -25,7 +25,8 @@ def runs(episodes: int) -> list[dict[str, object]]:
 def main() -> None:
     """Run the sweep and print what it took; `trials_s` is the trials' own training time, shared by the workers."""
     args = sweep_arguments(__doc__).parse_args()
-    with cluster.private_ray(cluster.Machine(cpus=PARALLEL, gpus=0)) as folder:
+    machine = cluster.Machine(cpus=PARALLEL, gpus=0)
+    with cluster.private_ray(machine) as folder, actor_memory("ray::PPOTrial", PARALLEL) as memory:
         from ray import tune
 
         from tuner.trial import PPOTrial
@@ -55,6 +56,7 @@ def main() -> None:
     report(
         trials_s=sum(metrics["wall_s"] for metrics in found) / PARALLEL,
         episodes=[metrics["episodes"] for metrics in found],
+        **memory,
     )
 
 
