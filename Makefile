@@ -2,14 +2,22 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+AS_ROOT = $(shell test "$$(id -u)" = 0 || echo sudo -n)
 
-.PHONY: cartpole test check format bench clean
+.PHONY: cartpole test chromium check format bench clean
 
 cartpole: $(VENV)/installed
 	$(BIN)/python -m tuner.sweep cartpole --time 15m $(ARGS)
 
-test: $(VENV)/installed-test
+test: $(VENV)/installed-test chromium
 	$(BIN)/python -m pytest
+
+# The tests of the page drive a browser; where there is none, Debian's is installed, if that can be done unasked.
+chromium: $(VENV)/installed-test
+	@$(BIN)/python -m tests.browser >/dev/null 2>&1 || { \
+	    command -v apt-get >/dev/null && $(AS_ROOT) apt-get update -qq && \
+	    $(AS_ROOT) apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	} || echo "error: no browser for the tests of the page; install Chromium (Debian: apt-get install chromium)" >&2
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .

@@ -29,7 +29,7 @@ space = SearchSpace(
         "entropy_coeff": Choice(0.0, 0.001, 0.01),
         "vf_loss_coeff": Choice(0.25, 0.5, 1.0),
         "num_envs_per_env_runner": Choice(1, 2, 4, 8),
-        "fcnet_hiddens": Choice([64, 32], [64, 64], [128, 128]),
+        "fcnet_hiddens": Choice([64, 32], [64, 64]),
         "fcnet_activation": Choice("relu", "tanh"),
     },
 )  # fmt: skip

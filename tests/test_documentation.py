@@ -22,7 +22,7 @@ PYTHON = [block for kind, block in BLOCKS if kind == "python"]
 
 # What makes a command end in seconds; an option given twice holds as it was given last.
 SMALLER = {
-    "python -m tuner.sweep cartpole --trials": ["--trials", "2", "--episodes", "60"],
+    "python -m tuner.sweep cartpole --trials": ["--trials", "2", "--episodes", "60", "--race-seeds", "2"],
     "python -m tuner.sweep cartpole --dry-run": ["--episodes", "60"],
     "python -m tuner.sweep gym:": ["--trials", "1", "--episodes", "4"],
 }

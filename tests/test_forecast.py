@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -32,8 +33,22 @@ def test_its_time_comes_from_earlier_runs_of_the_same_kind(
 ) -> None:
     shutil.copytree(finished.path, tmp_path / "cartpole", symlinks=True)
     words = ("--episodes", 150, "--threshold", 100, "--out", tmp_path, "--name", "other")
-    assert re.fullmatch(r"[\d.]+(-[\d.]+)? (s|min|h)", dry_run(capsys, *words, "--trials", 60)["time"])
+    a_time = r"[\d.]+(-[\d.]+)? (s|min|h)"
+    assert re.fullmatch(a_time, dry_run(capsys, *words, "--trials", 60, "--race-seeds", 0)["time"])
+    assert dry_run(capsys, *words)["time"].endswith(" for the search, unknown for the rest")
+    summary = json.loads((tmp_path / "cartpole/summary.json").read_text())
+    summary |= {"verdict": {}, "race": {"seeds": [1, 2, 3, 4]}, "cost_s": {"race": 500.0, "path": 500.0}}
+    (tmp_path / "cartpole/summary.json").write_text(json.dumps(summary | {"verdict": {"decision": "better"}}))
+    assert re.fullmatch(r"8\d(-\d+)? min", dry_run(capsys, *words)["time"])  # five times the seeds, 5,000 s
     assert dry_run(capsys, "--episodes", 200, "--out", tmp_path, "--name", "other")["time"] == "unknown"
+
+
+def test_it_says_what_the_answer_may_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = dry_run(capsys, "--out", tmp_path, "--finalists", 2, "--race-seeds", 10)
+    assert plan["race"] == (
+        "2 finalists on 10 unseen seeds: 40 runs choose the winner, 20 judge it, at most 82 say why"
+    )
+    assert dry_run(capsys, "--out", tmp_path, "--engine", "rllib")["race"].startswith("none; --race-seeds 20")
 
 
 def test_its_disk_is_enough_for_a_sweep_and_not_out_of_all_proportion(

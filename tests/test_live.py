@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 import unicodedata
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from tuner.answer import Run, RunResult, Stage
 from tuner.episodes import Outcome
 from tuner.live import LinesView, SweepState, TerminalView, in_time, render, view_for
 from tuner.space import Choice, Float, SearchSpace
@@ -371,3 +373,67 @@ def test_the_finished_trials_of_earlier_drivers_are_counted(tmp_path: Path) -> N
     study.complete(study.start_next().number, Outcome(310, 6200, 310, 476.0), 20.0)
     study.start_next()
     assert SweepState(study, 8, 2, None).finished.keys() == {0}
+
+
+RUN = Run("race", "baseline", 1_000_000_000, {})
+RUNS = {"race": 10, "test": 4, "path": 30}
+
+
+class TestTheAnswer:
+    """The views while race, test and path are run."""
+
+    @pytest.fixture
+    def state(self, study: SweepStudy) -> SweepState:
+        state = SweepState(study, 1, 2, None, RUNS)
+        state.on_finish(missed(0, 100.0))
+        return state
+
+    def test_a_log_has_a_line_for_each_part_every_twentieth_run_and_each_failure(self, state: SweepState) -> None:
+        lines = lines_of(
+            state,
+            ("on_stage", (Stage("race", [RUN] * 10), 3)),
+            ("on_run", (RUN, RunResult(None, "non-finite\nloss"))),
+            *[("on_run", (RUN, RunResult(Outcome())))] * 6,
+            ("on_stage", (Stage("path", [RUN] * 12), 0)),
+            *[("on_run", (RUN, RunResult(Outcome())))] * 12,
+            ("on_stage", (Stage("path", [RUN] * 8), 0)),
+            *[("on_run", (RUN, RunResult(Outcome())))] * 8,
+        )
+        assert lines[1:4] == [
+            "race: the finalists on unseen seeds, 10 runs, 3 done",
+            "race baseline-s1000000000 FAILED: non-finite loss",
+            "path: which changes made the difference, at most 30 runs",
+        ]
+        assert re.fullmatch(r"path 20 runs; time left \d.*", lines[4])
+        assert len(lines) == 5
+
+    def test_a_terminal_shows_how_far_each_part_is(self, state: SweepState) -> None:
+        state.on_stage(Stage("race", [RUN] * 10), 4)
+        state.on_run(RUN, RunResult(Outcome()))
+        text = drawn(state)
+        assert re.search(r"race +━+╌+ +5/10 +the finalists", text)
+        assert re.search(r"test +╌+ +0/4 +winner and baseline", text)
+        assert re.search(r"path +╌+ +0 of at most 30 +which changes", text)
+        state.on_stage(Stage("path", [RUN] * 10), 0)
+        assert "path  " in drawn(state).splitlines()[0]
+
+    def test_the_time_left_is_a_range_over_what_is_certain_and_what_may_come(
+        self, state: SweepState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = 100.0
+        monkeypatch.setattr("tuner.live.time.monotonic", lambda: now)
+        state.on_stage(Stage("race", [RUN] * 10), 4)
+        assert state.answer_time_left() is None
+        for _ in range(3):
+            state.on_run(RUN, RunResult(Outcome()))
+        now = 106.0  # two seconds a run: 3 are left of the race, 34 may follow
+        assert state.answer_time_left() == (6.0, 74.0)
+
+    def test_the_time_left_never_passes_the_deadline(self, study: SweepStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 100.0
+        monkeypatch.setattr("tuner.live.time.monotonic", lambda: now)
+        state = SweepState(study, 1, 1, 30.0, RUNS)
+        state.on_stage(Stage("race", [RUN] * 10), 0)
+        state.on_run(RUN, RunResult(Outcome()))
+        now = 110.0
+        assert state.answer_time_left() == (20.0, 20.0)

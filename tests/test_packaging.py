@@ -52,6 +52,7 @@ def test_the_wheel_holds_the_package_the_spaces_and_no_tests(wheel: Path) -> Non
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {"tuner/sweep.py", "tuner/ppo/rllib.py", "tuner/py.typed", "search_spaces/cartpole.py"} <= set(names)
+    assert {"tuner/page/report.html.j2", "tuner/page/report.css", "tuner/page/report.js"} <= set(names)
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"tuner", "search_spaces"}
     assert "search_spaces/__init__.py" not in names
 

@@ -1,4 +1,4 @@
-"""`tuner report`: `best/` and `summary.json` again."""
+"""`tuner report`: `best/`, `summary.json` and the report again."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ def copy(finished: FinishedSweep, tmp_path: Path) -> Path:
 def test_what_was_deleted_is_written_again_as_it_was(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = tree(copy)
     shutil.rmtree(copy / "best")
-    (copy / "summary.json").unlink()
+    for name in ("summary.json", "report.html", "report.md"):
+        (copy / name).unlink()
     assert report.main([str(copy)]) == 0
     after = tree(copy)
-    # Plotly names the page's element anew each time, and the lock its owner.
-    for name in before.keys() - {"best/curves.html", ".lock"}:
+    # Plotly names the page's element anew each time, torch its archive, and the lock its owner.
+    renamed = {"best/curves.html", "best/policy.pt"}
+    for name in before.keys() - renamed - {".lock"}:
         assert after.get(name) == before[name], name
-    assert "best/curves.html" in after
-    assert "best      trial" in capsys.readouterr().out
+    assert renamed <= after.keys()
+    printed = capsys.readouterr().out
+    assert "best      trial" in printed and f"report    {copy / 'report.html'}" in printed
 
 
 def test_a_folder_without_a_study_is_refused_and_left_alone(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

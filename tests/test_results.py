@@ -48,3 +48,15 @@ def test_a_damaged_summary_says_how_to_write_it_again(finished: FinishedSweep, t
     (tmp_path / "summary.json").write_text("{")
     with pytest.raises(StateError, match=r"tuner\.report"):
         tuner.load(tmp_path)
+
+
+def test_the_curves_are_the_notebooks_table(finished: FinishedSweep) -> None:
+    curves = tuner.load(finished.path).curves
+    assert list(curves) == [
+        "episodes", "threshold_reward", "baseline_reward", "baseline_len", "best_reward", "best_len",
+    ]  # fmt: skip
+    assert list(curves["episodes"]) == list(range(1, len(curves) + 1)) and set(curves["threshold_reward"]) == {100.0}
+
+
+def test_without_a_race_there_is_no_verdict(finished: FinishedSweep) -> None:
+    assert tuner.load(finished.path).verdict is None

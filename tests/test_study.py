@@ -426,10 +426,18 @@ def test_attempts_are_counted_over_all_drivers(study: SweepStudy, reopen: Open) 
     assert (study.add_attempt(number), reopen().add_attempt(number), reopen().record(number).attempts) == (1, 2, 2)
 
 
-def test_search_time_adds_up_over_all_drivers(study: SweepStudy, reopen: Open) -> None:
-    study.add_search_time(1.5)
-    reopen().add_search_time(2.0)
-    assert reopen().search_s == 3.5
+def test_what_a_part_took_adds_up_over_all_drivers(study: SweepStudy, reopen: Open) -> None:
+    assert study.cost_s("search") is None
+    study.add_cost("search", 1.5)
+    reopen().add_cost("search", 2.0)
+    assert (reopen().cost_s("search"), reopen().cost_s("race")) == (3.5, None)
+
+
+def test_only_the_trials_of_a_sampler_that_begins_at_random_are_a_random_control(reopen: Open) -> None:
+    assert reopen().random_trials == STARTUP_TRIALS
+    space = SearchSpace(env="CartPole-v1", baseline={"gamma": 0.99}, params={"gamma": Choice(0.9, 0.99)})
+    assert SweepStudy("sqlite://", space, sampler="grid").random_trials == 0
+    assert SweepStudy("sqlite://", space, sampler="qmc").random_trials == 0
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "random", "grid"])

@@ -17,7 +17,9 @@ FAILED = FINISHED | {"state": "FAILED", "episodes_to_threshold": None, "best_mea
 
 
 def summary(trials: dict[str, int], baseline: dict[str, Any] | None, best: dict[str, Any] | None) -> Summary:
-    return Summary("cartpole", "rllib", 475, 50, trials, baseline, best, search_s=1.0)
+    return Summary(
+        "cartpole", "rllib", 475, 50, trials, baseline, best, {"search": 1.0, "race": None, "path": None}, 10
+    )
 
 
 def test_the_answer_names_what_changed_and_that_one_seed_found_it() -> None:
@@ -29,7 +31,7 @@ def test_the_answer_names_what_changed_and_that_one_seed_found_it() -> None:
 
 
 def test_a_baseline_that_wins_is_called_that() -> None:
-    assert "that is the baseline: no trial was better" in summary({"COMPLETE": 4}, FINISHED, FINISHED).lines()[-1]
+    assert "best      the baseline: no trial was better" in summary({"COMPLETE": 4}, FINISHED, FINISHED).lines()
 
 
 def test_a_run_that_never_reached_the_threshold_shows_its_best_mean() -> None:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.ray
 
 SMALL = str(ROOT / "tests/small.py")
 WINDOW = 50
-FAST = ("--episodes", "150", "--threshold", "100")
+FAST = ("--episodes", "150", "--threshold", "100", "--race-seeds", "0")
 
 
 def rows_of(folder: Path) -> list[dict[str, float]]:
@@ -55,7 +55,7 @@ class TestAFinishedSweep:
 
     def test_the_run_folder_holds_what_the_interface_names(self, finished: FinishedSweep) -> None:
         names = {path.name for path in finished.path.iterdir()} - {".lock"}
-        assert names == {"sweep.json", "study.db", "trials", "best", "summary.json"}
+        assert names == {"sweep.json", "study.db", "trials", "best", "summary.json", "report.html", "report.md"}
         for folder in trial_folders(finished.path):
             there = {re.sub(r"tfevents\..*", "tfevents", path.name) for path in folder.iterdir()}
             assert there == {"config.json", "episodes.csv", "checkpoints", "checkpoint", "events.out.tfevents"}
@@ -117,7 +117,7 @@ class TestAFinishedSweep:
     def test_the_summary_has_the_keys_of_the_interface(self, finished: FinishedSweep) -> None:
         summary = json.loads((finished.path / "summary.json").read_text())
         assert set(summary) == {"format", "space", "engine", "paths", "threshold", "window", "trials", "baseline",
-                                "best", "race", "verdict", "cost_s", "versions"}  # fmt: skip
+                                "best", "seeds", "race", "verdict", "path", "cost_s", "versions"}  # fmt: skip
         assert summary["engine"] == "fused" and summary["paths"] == {"compiled": 6}
         assert {"number", "params", "seed", "episodes_to_threshold", "best_mean", "attempts"} <= set(summary["best"])
         assert summary["race"] is None and summary["verdict"] is None
@@ -456,7 +456,9 @@ class TestResources:
 
 class TestFromPython:
     def test_run_sweep_returns_the_result(self, finished: FinishedSweep, capsys: pytest.CaptureFixture[str]) -> None:
-        result = sweep.run_sweep("cartpole", trials=6, episodes=150, threshold=100.0, out=str(finished.path.parent))
+        result = sweep.run_sweep(
+            "cartpole", trials=6, episodes=150, threshold=100.0, race_seeds=0, out=str(finished.path.parent)
+        )
         assert result.best is not None and result.best["episodes_to_threshold"] <= 150
         assert result.path == finished.path
 

@@ -25,7 +25,7 @@ def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
 
 def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse, run, and turn an error into one message and its exit code."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_StderrOfTheMoment()])
     args = parser.parse_args(argv)
     ours = logging.getLogger("tuner")
     level = ours.level
@@ -40,6 +40,14 @@ def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
         return EXIT_INTERRUPTED
     finally:
         ours.setLevel(level)
+
+
+class _StderrOfTheMoment(logging.Handler):
+    """Writes to what `sys.stderr` is now: a live view puts something else there, so that a line does not tear it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 def seconds(text: str) -> float:

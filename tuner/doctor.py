@@ -9,12 +9,13 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from tuner import command
-from tuner.episodes import outcome_of, read_rows
+from tuner.episodes import Goal, outcome_of, read_rows
 from tuner.errors import EXIT_STATE, StateError
 from tuner.files import manifest_problem
-from tuner.layout import RunDir
+from tuner.layout import RunDir, TrialDir
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,6 +99,22 @@ def run_problems(run_dir: RunDir) -> Iterator[str]:
             yield f"{folder.checkpoints}: no checkpoint"
         elif problem := manifest_problem(folder.checkpoint_at(saved[0])):
             yield f"{folder.checkpoint_at(saved[0])}: does not verify, {problem}"
+
+    for folder in run_dir.answer_dirs():
+        if folder.result.exists():  # any other is done again
+            yield from _answer_problems(folder, study.goal)
+
+
+def _answer_problems(folder: TrialDir, goal: Goal) -> Iterator[str]:
+    """What is wrong with a finished run of the answer."""
+    try:
+        outcome = json.loads(folder.result.read_bytes())["outcome"]
+        rows = read_rows(folder.episodes)
+    except (OSError, ValueError, KeyError, TypeError, StateError) as error:
+        yield f"{folder.path}: {type(error).__name__}: {error}; remove it, and the run is done again"
+        return
+    if outcome is not None and asdict(outcome_of(rows, goal)) != outcome:
+        yield f"{folder.episodes}: its rows do not give the outcome in result.json; remove {folder.path}"
 
 
 def _database_problem(run_dir: RunDir) -> str | None:

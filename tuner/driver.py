@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TextIO
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tuner import cluster, environment
+from tuner.answer import PATH, RACE, Answer, Run, RunResult, Stage, race_size, so_far, stages
 from tuner.files import write_json
-from tuner.hooks import StudySearcher, StudyStopper, Watcher
+from tuner.hooks import ErrorStopper, QuietSearcher, RunsSearcher, StudySearcher, StudyStopper, Watcher
+from tuner.layout import TrialDir
 from tuner.live import SweepState, view_for
 from tuner.plan import Plan, versions
 from tuner.reporter import Reporter
@@ -20,6 +23,9 @@ from tuner.study import SweepStudy, TrialRecord
 from tuner.summary import Summary
 from tuner.tensorboard import TensorBoard
 from tuner.training import RunConfig
+
+if TYPE_CHECKING:
+    from ray.tune import Stopper
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +47,40 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
     environment.check(plan.space.env, plan.space.env_config)
     machine = cluster.machine()
     holds = cluster.trials_at_once(machine, plan.cpus_per_trial, plan.options.gpus_per_trial)
-    parallel = min(plan.options.parallel or holds, holds, plan.trials)
+    parallel = min(plan.options.parallel or holds, holds)
     if plan.options.parallel and plan.options.parallel > holds:
         logger.warning("--parallel %d: this machine holds %d at once", plan.options.parallel, holds)
     run_dir = plan.run_dir.make()
     with run_dir.lock():
         _write_sweep(plan)
         study = open_study(plan)
-        reporter = Reporter(run_dir, study, plan.source.name, plan.engine)
-        if is_finished(study, plan.trials):
-            return reporter.write_summary() if run_dir.summary.exists() else reporter.write()
-        _search(plan, study, machine, parallel, reporter, stop, stream)
+        reporter = Reporter(run_dir, study, plan.source.name, plan.engine, plan.race)
+        if is_finished(study, plan.trials) and so_far(reporter.question(), reporter.folders)[1] is None:
+            return reporter.summary() if reporter.is_current() else reporter.write()
+        state = SweepState(
+            study, plan.trials, parallel, plan.options.time_s, race_size(**plan.race, parameters=len(plan.space.params))
+        )
+        view: AbstractContextManager[Any] = view_for(state, stream) if stream else nullcontext()
+        with view as shown, cluster.private_ray(machine) as folder:
+            work = Work(plan, study, reporter, state, folder, stop, shown)
+            if not is_finished(study, plan.trials):
+                _search(work)
+            if is_finished(study, plan.trials) and not stop.is_set():
+                _answer(work)
         return reporter.write()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the parts of one invocation share."""
+
+    plan: Plan
+    study: SweepStudy
+    reporter: Reporter
+    state: SweepState
+    folder: Path  # Ray's, and Tune's; gone in the end
+    stop: StopRequest
+    view: Any  # None when nothing is shown
 
 
 def open_study(plan: Plan) -> SweepStudy:
@@ -72,56 +100,103 @@ def is_finished(study: SweepStudy, trials: int) -> bool:
     return len(records) >= trials and all(record.is_finished for record in records)
 
 
-def _search(
-    plan: Plan,
-    study: SweepStudy,
-    machine: cluster.Machine,
-    parallel: int,
-    reporter: Reporter,
-    stop: StopRequest,
-    stream: TextIO | None,
-) -> None:
+def _search(work: Work) -> None:
+    plan, study = work.plan, work.study
+    watchers: Sequence[Watcher] = [
+        work.reporter, TensorBoard(plan.run_dir, study),
+        *([work.view, PathNote(plan.engine)] if work.view else []),
+    ]  # fmt: skip
+
+    def to_config(record: TrialRecord) -> dict[str, Any]:
+        run = RunConfig(
+            env=plan.space.env, env_config=plan.space.env_config, engine=plan.engine, seed=plan.space.seed,
+            goal=plan.goal, params=record.params,
+        )  # fmt: skip
+        return _actor_config(work, plan.run_dir.trial(record.number), run)
+
+    searcher = StudySearcher(
+        study, trials=plan.trials, parallel=work.state.parallel, to_config=to_config, watchers=watchers
+    )
     started = time.monotonic()
-    state = SweepState(study, plan.trials, parallel, plan.options.time_s)
-    view: AbstractContextManager[Any] = view_for(state, stream) if stream else nullcontext()
-    with view as shown, cluster.private_ray(machine) as folder:
-        from ray import tune
-        from ray.tune.stopper import CombinedStopper
+    try:
+        _tune(work, "search", searcher, StudyStopper(study, searcher, watchers))
+    finally:
+        study.add_cost("search", time.monotonic() - started)
+        searcher.close()
 
-        from tuner.stoppers import DeadlineStopper
-        from tuner.trial import PPOTrial
 
-        stop.listen()
-        watchers: Sequence[Watcher] = [
-            reporter, TensorBoard(plan.run_dir, study), *([shown, PathNote(plan.engine)] if shown else []),
-        ]  # fmt: skip
+def _answer(work: Work) -> None:
+    """Do the runs that the race, its verdict and the path still lack."""
+    question, folders = work.reporter.question(), work.reporter.folders
+    if so_far(question, folders)[1] is None:
+        return
 
-        def to_config(record: TrialRecord) -> dict[str, Any]:
-            stop.listen()  # by the first trial Tune has put its own SIGUSR1 handler in place of ours
-            return _trial_config(plan, record)
+    def to_config(run: Run) -> dict[str, Any]:
+        return _actor_config(work, folders.folder(run), folders.config_of(run)) | {"keeps_policy": False}
 
-        searcher = StudySearcher(study, trials=plan.trials, parallel=parallel, to_config=to_config, watchers=watchers)
-        left = math.inf if plan.options.time_s is None else plan.options.time_s - (time.monotonic() - started)
-        stopper = CombinedStopper(
-            StudyStopper(study, searcher, watchers), DeadlineStopper(left, is_requested=stop.is_set)
-        )
-        try:
-            tune.Tuner(
-                PPOTrial,
-                tune_config=tune.TuneConfig(
-                    search_alg=searcher, num_samples=-1, reuse_actors=True,
-                    trial_name_creator=_tune_name, trial_dirname_creator=_tune_name,
-                ),
-                # In a notebook Tune's own choice of reporter would clear the cell, and our live view with it.
-                run_config=tune.RunConfig(
-                    progress_reporter=tune.CLIReporter(),
-                    storage_path=str(folder / "tune"), name="sweep", stop=stopper, verbose=0,
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                ),
-            ).fit()  # fmt: skip
-        finally:
-            study.add_search_time(time.monotonic() - started)
-            searcher.close()
+    clock = StageClock(work.study)
+    watchers = [clock, *([work.view] if work.view else [])]
+    searcher = RunsSearcher(
+        stages(question, Answer(), folders),
+        folders,
+        parallel=work.state.parallel,
+        to_config=to_config,
+        watchers=watchers,
+    )
+    try:
+        _tune(work, "answer", searcher, ErrorStopper(searcher))
+    finally:
+        clock.stop()
+        searcher.close()
+
+
+def _tune(work: Work, name: str, searcher: QuietSearcher, stopper: Stopper) -> None:
+    """Have Tune run what the searcher gives out, until it has no more, the deadline, or a stop request."""
+    from ray import tune
+    from ray.tune.stopper import CombinedStopper
+
+    from tuner.stoppers import DeadlineStopper
+    from tuner.trial import PPOTrial
+
+    work.stop.listen()
+    deadline = DeadlineStopper(work.state.left_s(), is_requested=work.stop.is_set)
+    tune.Tuner(
+        PPOTrial,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher, num_samples=-1, reuse_actors=True,
+            trial_name_creator=_tune_name, trial_dirname_creator=_tune_name,
+        ),
+        # In a notebook Tune's own choice of reporter would clear the cell, and our live view with it.
+        run_config=tune.RunConfig(
+            progress_reporter=tune.CLIReporter(),
+            storage_path=str(work.folder / "tune"), name=name, stop=CombinedStopper(stopper, deadline), verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    ).fit()  # fmt: skip
+
+
+class StageClock:
+    """A watcher of the answer that adds what each part took to the study."""
+
+    def __init__(self, study: SweepStudy) -> None:
+        self._study = study
+        self._part: str | None = None
+        self._since = time.monotonic()
+
+    def on_stage(self, stage: Stage, done: int) -> None:
+        """End the part before, begin this one's; the test's runs belong to the race."""
+        self.stop()
+        self._part = PATH if stage.name == PATH else RACE
+
+    def on_run(self, run: Run, result: RunResult) -> None:
+        """Nothing: the clock goes on."""
+
+    def stop(self) -> None:
+        """Add what has passed."""
+        now = time.monotonic()
+        if self._part is not None:
+            self._study.add_cost(self._part, now - self._since)
+        self._part, self._since = None, now
 
 
 class PathNote:
@@ -145,22 +220,18 @@ class PathNote:
         """Nothing more is known."""
 
 
-def _trial_config(plan: Plan, record: TrialRecord) -> dict[str, Any]:
+def _actor_config(work: Work, folder: TrialDir, run: RunConfig) -> dict[str, Any]:
     """What a trial's actor needs to know."""
-    run = RunConfig(
-        env=plan.space.env, env_config=plan.space.env_config, engine=plan.engine, seed=plan.space.seed,
-        goal=plan.goal, params=record.params,
-    )  # fmt: skip
+    work.stop.listen()  # by the first trial Tune has put its own SIGUSR1 handler in place of ours
+    options = work.plan.options
     return {
-        "folder": str(plan.run_dir.trial(record.number).path.absolute()),
-        "run": run.to_json(),
-        "cpus": plan.options.cpus_per_trial,
-        "gpus": plan.options.gpus_per_trial,
-    }
+        "folder": str(folder.path.absolute()), "run": run.to_json(),
+        "cpus": options.cpus_per_trial, "gpus": options.gpus_per_trial,
+    }  # fmt: skip
 
 
 def _write_sweep(plan: Plan) -> None:
-    """Write `sweep.json`, or bring its number of trials up to date and warn of other versions."""
+    """Write `sweep.json`, or bring its trials and race up to date and warn of other versions."""
     there = plan.check_run_dir()
     if there is None:
         write_json(plan.run_dir.sweep, plan.to_json())
@@ -172,9 +243,10 @@ def _write_sweep(plan: Plan) -> None:
     if changed:
         pairs = ", ".join(f"{name} {old} there, {new} here" for name, (old, new) in changed.items())
         logger.warning("%s: was written with other versions: %s; going on", plan.run_dir.path, pairs)
-    if changed or plan.trials > there["trials"]:
+    if changed or plan.trials > there["trials"] or plan.race != there.get("race"):
         former = [*there.get("former_versions", []), there["versions"]] if changed else there.get("former_versions", [])
-        there |= {"trials": max(plan.trials, there["trials"]), "versions": now, "former_versions": former}
+        trials = max(plan.trials, there["trials"])
+        there |= {"trials": trials, "race": plan.race, "versions": now, "former_versions": former}
         write_json(plan.run_dir.sweep, there)
 
 

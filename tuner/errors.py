@@ -8,6 +8,7 @@ SweepError                    exit
   TrialsFailed                   1   the baseline or more than half of the trials failed
   Interrupted                   75   stopped on request; the same command goes on
 TrialFailed                          one trial's reason; never ends a sweep
+ExportFailed                         a policy cannot be written as a file of its own, which is left out
 """
 
 from __future__ import annotations
@@ -82,6 +83,10 @@ class Interrupted(SweepError):
 
 class TrialFailed(Exception):
     """A configuration or its environment failed; the message is the trial's recorded reason."""
+
+
+class ExportFailed(Exception):
+    """A policy cannot be written as a file of its own; the message says which and why."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 from tuner import cluster
+from tuner.answer import PATH, RACE, TEST, race_size
 from tuner.episodes import read_rows
 from tuner.errors import StateError
 from tuner.layout import RunDir
@@ -16,6 +19,7 @@ from tuner.plan import Plan, read_sweep
 
 # Measured on CartPole: two checkpoints of 23 files, four files and the events, and their sizes.
 _FILES_PER_TRIAL = 50
+_FILES_PER_RUN = 3
 _BYTES_PER_TRIAL = 900_000
 # RLlib's checkpoint holds a weight, two moments of Adam and the runner's copy, four bytes each.
 _BYTES_PER_WEIGHT = 2 * 16
@@ -37,6 +41,8 @@ def describe(plan: Plan) -> str:
         goal = f"mean reward {space.threshold:g} over {space.window} episodes, in as few episodes as possible; {goal}"
     else:
         goal = f"the highest mean reward over {space.window} episodes; {goal}"
+    runs = sum(race_size(**plan.race, parameters=len(space.params)).values())
+    files = plan.trials * _FILES_PER_TRIAL + runs * _FILES_PER_RUN
     disk_mb = plan.trials * (_BYTES_PER_TRIAL + _BYTES_PER_WEIGHT * _largest_network(plan)) / 1e6
     lines = [
         f"space     {plan.source.name} ({plan.source.file})",
@@ -47,8 +53,9 @@ def describe(plan: Plan) -> str:
         f"engine    {plan.engine}",
         f"trials    {plan.trials}, the first is the baseline; {parallel} at once",
         f"cores     {plan.cpus_per_trial} a trial, {machine.cpus} on this machine",
-        f"folder    {plan.run_dir.path}: about {plan.trials * _FILES_PER_TRIAL:,} files, {disk_mb:,.0f} MB",
-        f"time      {in_time(_time_from_earlier(plan, parallel))}",
+        f"race      {_race(plan)}",
+        f"folder    {plan.run_dir.path}: about {files:,} files, {disk_mb:,.0f} MB",
+        f"time      {_time_from_earlier(plan, parallel)}",
         "baseline  and what is searched:",
     ]
     width = max(len(name) for name in space.baseline)
@@ -58,6 +65,15 @@ def describe(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _race(plan: Plan) -> str:
+    """What the answer may cost, in runs."""
+    runs = race_size(**plan.race, parameters=len(plan.space.params))
+    if not runs:
+        return "none; --race-seeds 20 has the winner proven on unseen seeds"
+    parts = f"{runs[RACE]} runs choose the winner, {runs[TEST]} judge it, at most {runs[PATH]} say why"
+    return f"{plan.race['finalists']} finalists on {plan.race['seeds']} unseen seeds: {parts}"
+
+
 def _largest_network(plan: Plan) -> int:
     """Weights of the largest network, both its halves, over the layers that the space names."""
     domain = plan.space.params.get("fcnet_hiddens")
@@ -65,32 +81,50 @@ def _largest_network(plan: Plan) -> int:
     return max(2 * sum(a * b for a, b in pairwise(layers)) for layers in networks)
 
 
-def _time_from_earlier(plan: Plan, parallel: int) -> tuple[float, float] | None:
-    """Seconds for the sweep, from the middle half of the trials that ran before on this environment and engine."""
+def _time_from_earlier(plan: Plan, parallel: int) -> str:
+    """The time of search and answer, from what ran before on this environment and engine."""
     durations = sorted(_earlier_durations(plan))
     if len(durations) < 4:
-        return None
+        return "unknown"
     last = len(durations) - 1
-    low, high = durations[round(0.25 * last)], durations[round(0.75 * last)]
+    bounds = [durations[round(share * last)] * plan.trials / parallel for share in (0.25, 0.75)]
     limit = plan.options.time_s or float("inf")
-    return min(limit, low * plan.trials / parallel), min(limit, high * plan.trials / parallel)
+    if not race_size(**plan.race, parameters=len(plan.space.params)):
+        return in_time((min(limit, bounds[0]), min(limit, bounds[1])))
+    answers = list(_earlier_answers(plan))
+    if not answers:
+        return f"{in_time((min(limit, bounds[0]), min(limit, bounds[1])))} for the search, unknown for the rest"
+    return in_time((min(limit, bounds[0] + min(answers)), min(limit, bounds[1] + max(answers))))
 
 
 def _earlier_durations(plan: Plan) -> Iterator[float]:
+    for run_dir in _alike(plan):
+        for _, trial in run_dir.trial_dirs():
+            with suppress(StateError):
+                if rows := read_rows(trial.episodes):
+                    yield rows[-1].wall_s
+
+
+def _earlier_answers(plan: Plan) -> Iterator[float]:
+    """Seconds that race and path took, scaled to this plan's seeds."""
+    for run_dir in _alike(plan):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            summary = json.loads(run_dir.summary.read_bytes())
+            if summary["verdict"]:
+                cost = summary["cost_s"]["race"] + (summary["cost_s"]["path"] or 0.0)
+                yield cost * plan.race["seeds"] / len(summary["race"]["seeds"])
+
+
+def _alike(plan: Plan) -> Iterator[RunDir]:
+    """The run folders under OUT of this environment, budget and engine; another folder's damage is not this plan's."""
     out = Path(plan.options.out)
     for path in sorted(out.iterdir()) if out.is_dir() else ():
         run_dir = RunDir(path)
-        if not run_dir.sweep.is_file():
-            continue
-        try:
-            there = read_sweep(run_dir)
-            definition = there["definition"]
-            is_alike = (definition["env"], definition["max_episodes"]) == (plan.space.env, plan.space.max_episodes)
-            if not is_alike or there["engine"] != plan.engine:
-                continue
-            for _, trial in run_dir.trial_dirs():
-                rows = read_rows(trial.episodes)
-                if rows:
-                    yield rows[-1].wall_s
-        except (StateError, KeyError):
-            continue  # another folder's damage is not this plan's
+        with suppress(StateError, KeyError):
+            there = read_sweep(run_dir) if run_dir.sweep.is_file() else None
+            definition = there["definition"] if there else {}
+            is_alike = there and (definition["env"], definition["max_episodes"], there["engine"]) == (
+                plan.space.env, plan.space.max_episodes, plan.engine,
+            )  # fmt: skip
+            if is_alike:
+                yield run_dir

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,7 +11,9 @@ from typing import Any, Protocol
 from ray.tune import Stopper
 from ray.tune.search import Searcher
 
+from tuner.answer import Run, RunResult, Stage
 from tuner.episodes import Outcome
+from tuner.runs import RunFolders
 from tuner.study import SweepStudy, TrialRecord
 
 # Deaths of a trial's process, over all invocations, after which they count against its configuration.
@@ -40,7 +42,43 @@ class LiveTrial:
     is_pruned: bool = False
 
 
-class StudySearcher(Searcher):
+class QuietSearcher(Searcher):
+    """A Searcher whose state is on disk alone, and which remembers an error of ours that Tune would hide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: Exception | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its searcher into snapshots that nobody reads."""
+        return {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Accept anything: the objective is our own."""
+        return True
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Keep an error of ours, which Tune takes for the trial's and hides, for `close` to raise."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+            raise
+
+    def close(self) -> None:
+        """Raise what went wrong."""
+        if self.error is not None:
+            raise self.error
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: what is on disk is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: what is on disk is the state."""
+
+
+class StudySearcher(QuietSearcher):
     """Gives Tune the study's trials: interrupted ones first, then new ones, at most `parallel` at once."""
 
     def __init__(
@@ -54,7 +92,6 @@ class StudySearcher(Searcher):
     ) -> None:
         super().__init__()
         self.live: dict[str, LiveTrial] = {}
-        self.error: Exception | None = None
         self._study = study
         self._trials = trials
         self._parallel = parallel
@@ -63,14 +100,6 @@ class StudySearcher(Searcher):
         records = study.records()
         self._started = len(records)
         self._open = deque(record.number for record in records if not record.is_finished)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its searcher into snapshots that nobody reads."""
-        return {}
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Accept anything: the objective is the study's own."""
-        return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration, None while nothing can start, FINISHED when nothing is left."""
@@ -83,15 +112,6 @@ class StudySearcher(Searcher):
         """Tell the study what became of a trial; one that Tune or the machine ended early will go on."""
         with self.remembering():
             self._ended(trial_id, error)
-
-    @contextmanager
-    def remembering(self) -> Iterator[None]:
-        """Keep an error of ours, which Tune takes for the trial's and hides, for `close` to raise."""
-        try:
-            yield
-        except Exception as error:
-            self.error = self.error or error
-            raise
 
     def _next(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._open:
@@ -140,36 +160,41 @@ class StudySearcher(Searcher):
                 self.on_trial_complete(trial_id)
         for number in self._open:
             self._study.interrupt(number)
-        if self.error is not None:
-            raise self.error
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study is the state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the study is the state."""
+        super().close()
 
 
-class StudyStopper(Stopper):
-    """Hands every result to the study and the watchers, and stops a trial that the study's pruner gives up."""
+class ErrorStopper(Stopper):
+    """Stops everything once something of ours went wrong."""
 
-    def __init__(self, study: SweepStudy, searcher: StudySearcher, watchers: Sequence[Watcher] = ()) -> None:
-        self._study = study
-        self._searcher = searcher
-        self._watchers = watchers
+    def __init__(self, searcher: QuietSearcher) -> None:
+        self._failing = searcher
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its stoppers into snapshots that nobody reads."""
         return {}
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Never: one trial's fate is not another's."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether something of ours went wrong."""
+        return self._failing.error is not None
+
+
+class StudyStopper(ErrorStopper):
+    """Hands every result to the study and the watchers, and stops a trial that the study's pruner gives up."""
+
+    def __init__(self, study: SweepStudy, searcher: StudySearcher, watchers: Sequence[Watcher] = ()) -> None:
+        super().__init__(searcher)
+        self._study = study
+        self._searcher = searcher
+        self._watchers = watchers
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Whether the pruner ends this trial."""
         with self._searcher.remembering():
             return self._is_over(trial_id, result)
-
-    def stop_all(self) -> bool:
-        """Whether something of ours went wrong; else never, for one trial's fate is not another's."""
-        return self._searcher.error is not None
 
     def _is_over(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         live = self._searcher.live.get(trial_id)
@@ -187,6 +212,80 @@ class StudyStopper(Stopper):
                 live.is_pruned = True  # never the baseline: everything is compared with it
                 return True
         return False
+
+
+class RunsWatcher(Protocol):
+    """Somebody who follows the answer's runs."""
+
+    def on_stage(self, stage: Stage, done: int) -> None:
+        """A stage begins; `done` of its runs are there already."""
+
+    def on_run(self, run: Run, result: RunResult) -> None:
+        """A run ended."""
+
+
+class RunsSearcher(QuietSearcher):
+    """Gives Tune the runs that each stage still lacks, and goes on to the next stage when none is left."""
+
+    def __init__(
+        self,
+        stages: Iterator[Stage],
+        folders: RunFolders,
+        *,
+        parallel: int,
+        to_config: Callable[[Run], dict[str, Any]],
+        watchers: Sequence[RunsWatcher] = (),
+    ) -> None:
+        super().__init__()
+        self._stages = stages
+        self._folders = folders
+        self._parallel = parallel
+        self._to_config = to_config
+        self._watchers = watchers
+        self._queue: deque[Run] = deque()
+        self._live: dict[str, Run] = {}
+        self._deaths: Counter[str] = Counter()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next run's configuration, None while nothing can start, FINISHED when the answer is complete."""
+        if len(self._live) >= self._parallel:
+            return None
+        with self.remembering():
+            while not self._queue:
+                if self._live:
+                    return None
+                stage = next(self._stages, None)
+                if stage is None:
+                    return str(Searcher.FINISHED)
+                self._queue.extend(run for run in stage.runs if self._folders(run) is None)
+                for watcher in self._watchers:
+                    watcher.on_stage(stage, len(stage.runs) - len(self._queue))
+            run = self._queue.popleft()
+            self._live[trial_id] = run
+            return self._to_config(run)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Record what became of a run; one that was ended early is done again by the same command."""
+        run = self._live.pop(trial_id, None)
+        if run is None:
+            return
+        with self.remembering():
+            if (found := self._result(run, result or {}, error)) is not None:
+                self._folders.finish(run, found)
+                for watcher in self._watchers:
+                    watcher.on_run(run, found)
+
+    def _result(self, run: Run, last: dict[str, Any], error: bool) -> RunResult | None:
+        wall_s = float(last.get("wall_s", 0.0))
+        if error:
+            self._deaths[run.name] += 1
+            if self._deaths[run.name] < MAX_DEATHS:
+                self._queue.append(run)
+                return None
+            return RunResult(None, f"its process died {MAX_DEATHS} times", wall_s)
+        if last.get("failed"):
+            return RunResult(None, last["failed"], wall_s)
+        return RunResult(outcome_in(last), None, wall_s) if last.get("done") else None
 
 
 def outcome_in(result: Mapping[str, Any]) -> Outcome:

@@ -45,6 +45,11 @@ class TrialDir:
         return self.path / "episodes.csv"
 
     @property
+    def result(self) -> Path:
+        """What became of a run of the answer; a trial's outcome is in the study."""
+        return self.path / "result.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -132,6 +137,14 @@ class RunDir:
         return self.path / "summary.json"
 
     @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def report_md(self) -> Path:
+        return self.path / "report.md"
+
+    @property
     def best(self) -> Path:
         return self.path / "best"
 
@@ -143,11 +156,20 @@ class RunDir:
         """The folder of the trial with this number in the study."""
         return TrialDir(self.trials / f"{number:04d}")
 
+    def answer_run(self, folder: str, name: str) -> TrialDir:
+        """The folder of one run of the answer: `race/<label>-s<seed>` or `path/<step>-s<seed>`."""
+        return TrialDir(self.path / folder / name)
+
     def trial_dirs(self) -> Iterator[tuple[int, TrialDir]]:
         """Every trial folder that exists, by number."""
         names = [path.name for path in self.trials.iterdir()] if self.trials.is_dir() else []
         for name in sorted(filter(_TRIAL.fullmatch, names), key=int):
             yield int(name), TrialDir(self.trials / name)
+
+    def answer_dirs(self) -> Iterator[TrialDir]:
+        """Every folder of a run of the answer that exists."""
+        for parent in (self.path / "race", self.path / "path"):
+            yield from map(TrialDir, sorted(parent.iterdir()) if parent.is_dir() else ())
 
     def lock(self) -> AbstractContextManager[None]:
         """Own the folder while the context lasts; a dead owner's lock is free.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import sys
 import time
@@ -15,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tuner.answer import Run, RunResult, Stage
 from tuner.parameters import display
 from tuner.study import SweepStudy, TrialRecord, TrialState
 
@@ -32,11 +34,32 @@ class RunningTrial:
     means: list[float] = field(default_factory=list)
 
 
+@dataclass
+class RunningStage:
+    """A part of the answer that is being run."""
+
+    name: str
+    runs: int
+    done: int
+    started: float = field(default_factory=lambda: time.monotonic())
+    done_before: int = 0  # by earlier invocations
+
+
+# What each part of the answer is for, in a few words.
+STAGES = {"race": "the finalists on unseen seeds", "test": "winner and baseline on others",
+          "path": "which changes made the difference"}  # fmt: skip
+
+
 class SweepState:
     """The figures that every view shows."""
 
-    def __init__(self, study: SweepStudy, trials: int, parallel: int, seconds: float | None) -> None:
+    def __init__(
+        self, study: SweepStudy, trials: int, parallel: int, seconds: float | None,
+        answer_runs: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
         self.study = study
+        self.answer_runs = answer_runs or {}
+        self.stages: dict[str, RunningStage] = {}
         self.trials = trials
         self.parallel = parallel
         self.started = time.monotonic()
@@ -72,8 +95,40 @@ class SweepState:
         self.running.pop(record.number, None)
         self.finished[record.number] = record
 
+    def on_stage(self, stage: Stage, done: int) -> bool:
+        """Begin a part of the answer, or add a round to it; whether it is the first."""
+        shown = self.stages.get(stage.name)
+        if shown is None:
+            self.stages[stage.name] = RunningStage(stage.name, len(stage.runs), done, done_before=done)
+            return True
+        shown.runs += len(stage.runs)
+        shown.done += done
+        shown.done_before += done
+        return False
+
+    def on_run(self, run: Run, result: RunResult) -> RunningStage:
+        """Count a run of the part that is being run."""
+        stage = self.stages[list(self.stages)[-1]]
+        stage.done += 1
+        return stage
+
+    def left_s(self) -> float:
+        """Seconds until the deadline of this invocation."""
+        return math.inf if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def answer_time_left(self) -> tuple[float, float] | None:
+        """Seconds left for the answer: what the part that runs needs, and that with all that may come after."""
+        took = [(time.monotonic() - stage.started, stage.done - stage.done_before) for stage in self.stages.values()]
+        if not took or sum(done for _, done in took) < self.parallel:
+            return None
+        first = next(iter(self.stages.values())).started
+        pace = (time.monotonic() - first) / sum(done for _, done in took)
+        rest = sum(stage.runs - stage.done for stage in self.stages.values())
+        later = sum(runs for name, runs in self.answer_runs.items() if name not in self.stages)
+        return min(pace * rest, self.left_s()), min(pace * (rest + later), self.left_s())
+
     def time_left(self) -> tuple[float, float] | None:
-        """Seconds left, as a range from the middle half of the finished trials' durations; None before the second."""
+        """Seconds of search left, as a range from the middle half of the finished trials' durations; None at first."""
         durations = sorted(record.wall_s for record in self.finished.values() if record.wall_s > 0)
         if len(durations) < 2:
             return None
@@ -83,10 +138,7 @@ class SweepState:
             max([(sum(bounds) + waiting * duration) / self.parallel, *bounds])
             for duration, *bounds in zip(_middle_half(durations), *rests, strict=True)
         )
-        if self.deadline is not None:
-            limit = max(0.0, self.deadline - time.monotonic())
-            low, high = min(low, limit), min(high, limit)
-        return low, high
+        return min(low, self.left_s()), min(high, self.left_s())
 
     def _rest(self, trial: RunningTrial, durations: Sequence[float]) -> tuple[float, float]:
         """Seconds that a running trial still takes, from those that took longer, else from its pace to its budget."""
@@ -147,6 +199,21 @@ class LinesView:
             f"{len(state.finished)}/{state.trials} done{so_far}; time left {in_time(state.time_left())}"
         )
 
+    def on_stage(self, stage: Stage, done: int) -> None:
+        """A line for a part of the answer that begins."""
+        if self._state.on_stage(stage, done):
+            most = f"at most {self._state.answer_runs['path']}" if stage.name == "path" else f"{len(stage.runs)}"
+            self._print(f"{stage.name}: {STAGES[stage.name]}, {most} runs" + (f", {done} done" if done else ""))
+
+    def on_run(self, run: Run, result: RunResult) -> None:
+        """A line for every twentieth run, and for one that failed."""
+        stage = self._state.on_run(run, result)
+        if result.outcome is None:
+            self._print(f"{stage.name} {run.name} FAILED: {result.reason}")
+        if stage.done % 20 == 0:
+            of = "" if stage.name == "path" else f"/{stage.runs}"
+            self._print(f"{stage.name} {stage.done}{of} runs; time left {in_time(self._state.answer_time_left())}")
+
     def _print(self, line: str) -> None:
         print(_plain(line), file=self._stream, flush=True)
 
@@ -176,6 +243,14 @@ class TerminalView:
     def on_finish(self, record: TrialRecord) -> None:
         """Show a trial that ended."""
         self._state.on_finish(record)
+
+    def on_stage(self, stage: Stage, done: int) -> None:
+        """Show a part of the answer that begins."""
+        self._state.on_stage(stage, done)
+
+    def on_run(self, run: Run, result: RunResult) -> None:
+        """Show a run of the answer that ended."""
+        self._state.on_run(run, result)
 
     def _render(self) -> Group:
         return render(self._state)
@@ -213,6 +288,16 @@ class NotebookView:
         self._state.on_finish(record)
         self._draw(every_s=0)
 
+    def on_stage(self, stage: Stage, done: int) -> None:
+        """Show a part of the answer that begins."""
+        self._state.on_stage(stage, done)
+        self._draw(every_s=0)
+
+    def on_run(self, run: Run, result: RunResult) -> None:
+        """Show a run of the answer that ended."""
+        self._state.on_run(run, result)
+        self._draw()
+
     def _draw(self, every_s: float = 0.5) -> None:
         if time.monotonic() - self._drawn < every_s:
             return
@@ -238,10 +323,12 @@ def render(state: SweepState) -> Group:
     """The live view's picture of a sweep."""
     done, total = len(state.finished), max(state.trials, 1)
     elapsed = time.monotonic() - state.started
+    left = in_time(state.answer_time_left() if state.stages else state.time_left())
+    doing = next(reversed(state.stages), f"{len(state.running)} running")
     head = Text.assemble(
         (f"{done}/{state.trials} trials ", "bold"),
         (_bar(done / total, 24), "blue"),
-        f"  {len(state.running)} running  {in_time((elapsed, elapsed))} gone  time left {in_time(state.time_left())}",
+        f"  {doing}  {in_time((elapsed, elapsed))} gone  time left {left}",
     )
     facts = Table.grid(padding=(0, 2))
     if state.baseline:
@@ -254,6 +341,8 @@ def render(state: SweepState) -> Group:
     if failed:
         last = f"{len(failed)}, the last: trial {failed[-1].number}: {failed[-1].reason}"
         facts.add_row(Text("failed", style="red"), Text(_plain(last)))
+    if state.stages:
+        return Group(head, facts, _answer_table(state))
     running = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading, justify in (("trial", "right"), ("episodes", "right"), ("", "left"), ("mean reward", "right")):
         running.add_column(heading, justify=justify)  # type: ignore[arg-type]
@@ -263,6 +352,20 @@ def render(state: SweepState) -> Group:
         used = trial.episodes / state.study.goal.max_episodes
         running.add_row(str(number), str(trial.episodes), _bar(used, 12), mean, _sparkline(trial.means, 32))
     return Group(head, facts, running)
+
+
+def _answer_table(state: SweepState) -> Table:
+    """A row for each part of the answer: how far it is, and what it is for."""
+    table = Table.grid(padding=(0, 2))
+    for name, most in state.answer_runs.items():
+        stage = state.stages.get(name)
+        is_over = stage is not None and name != next(reversed(state.stages))
+        runs = most if stage is None or (name == "path" and not is_over) else stage.runs
+        done = stage.done if stage else 0
+        of = f"{done}/{runs}" if name != "path" or is_over else f"{done} of at most {most}"
+        style = "bold" if stage and not is_over else "dim"
+        table.add_row(Text(name, style=style), Text(_bar(done / max(runs, 1), 24), style="blue"), of, STAGES[name])
+    return table
 
 
 def in_time(seconds: tuple[float, float] | None) -> str:

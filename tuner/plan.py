@@ -17,6 +17,7 @@ from tuner.catalog import Source
 from tuner.episodes import Goal
 from tuner.errors import SpaceChanged, SpaceError, StateError, StudyUnreadable, UsageError
 from tuner.layout import RunDir, safe_name
+from tuner.ledger import MOST_SEEDS
 from tuner.parameters import display
 from tuner.ppo.engine import ENGINES, chosen
 from tuner.space import SAMPLERS, Choice, SearchSpace
@@ -43,7 +44,8 @@ class SweepOptions:
     pruner: str | None = None
     parallel: int | None = None
     engine: str = "auto"
-    race_seeds: int = 0
+    finalists: int = 3
+    race_seeds: int | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
     out: str = "runs"
@@ -93,6 +95,13 @@ class Plan:
         return self.options.cpus_per_trial + max(runners)
 
     @property
+    def race(self) -> dict[str, int]:
+        """How many finalists race on how many seeds; RLlib's own way is too slow to be raced unasked."""
+        seeds = self.options.race_seeds
+        return {"seeds": default_race_seeds(self.engine) if seeds is None else seeds,
+                "finalists": self.options.finalists}  # fmt: skip
+
+    @property
     def goal(self) -> Goal:
         """What each trial is for, and when it must stop."""
         return Goal(self.space.threshold, self.space.window, self.space.max_episodes, self.space.max_steps)
@@ -118,6 +127,7 @@ class Plan:
             "sha256": self.source.sha256,
             **self.identity(),
             "trials": self.trials,
+            "race": self.race,
             "options": options,
             "versions": versions(),
             "git": git_revision(),
@@ -144,6 +154,11 @@ class Plan:
             )
         check_study(self.run_dir)
         return there
+
+
+def default_race_seeds(engine: str) -> int:
+    """The seeds of a race where nobody asked for a number."""
+    return 0 if engine == "rllib" else 20
 
 
 def _engine(options: SweepOptions, run_dir: RunDir) -> str:
@@ -237,10 +252,12 @@ def git_revision() -> str | None:
 
 
 def _check_options(options: SweepOptions) -> None:
-    if options.race_seeds:
+    if options.race_seeds is not None and not 0 <= options.race_seeds <= MOST_SEEDS:
         raise UsageError(
-            f"--race-seeds {options.race_seeds}: the race does not exist yet in this version; use --race-seeds 0"
+            f"--race-seeds {options.race_seeds}: must be from 0, which leaves the race out, to {MOST_SEEDS}"
         )
+    if options.finalists < 1:
+        raise UsageError(f"--finalists {options.finalists}: must be at least 1; --race-seeds 0 leaves the race out")
     for name, known in (("sampler", SAMPLERS), ("engine", ENGINES)):
         if getattr(options, name) not in known:
             raise UsageError(f"--{name} {getattr(options, name)}: must be one of {', '.join(known)}")

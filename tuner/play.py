@@ -100,7 +100,9 @@ def load_policy(checkpoint: Path) -> RLModule:
 
         # RLlib warns of its own checkpoints' contents.
         logging.getLogger("ray").setLevel(logging.ERROR)
-        return RLModule.from_checkpoint(checkpoint / "learner_group" / "learner" / "rl_module" / "default_policy")
+        # RLlib takes a relative path for a URI.
+        folder = checkpoint.absolute() / "learner_group" / "learner" / "rl_module" / "default_policy"
+        return RLModule.from_checkpoint(folder)
 
 
 def episode(

@@ -1,4 +1,4 @@
-"""`tuner report RUN`: write `best/` and `summary.json` again from the study and the trials."""
+"""`tuner report RUN`: write `best/`, `summary.json` and the report again from the study and the trials."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def _main(args: argparse.Namespace) -> int:
     run_dir = RunDir.existing(args.run)
     with run_dir.lock():
         study, there = open_study(run_dir)
-        summary = Reporter(run_dir, study, there["space"], there["engine"]).write()
-    print("\n".join(summary.lines()))
+        race = there.get("race", {"seeds": 0, "finalists": 0})  # older folders had none
+        summary = Reporter(run_dir, study, there["space"], there["engine"], race).write()
+    print("\n".join([*summary.lines(), f"report    {run_dir.report}"]))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`best/` and `summary.json`: kept current while a sweep runs, and made again from the study and the trials."""
+"""`best/`, `summary.json` and at the end the report: made from the study and the trials, and made again from them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tuner import checkpoint, figures
+from tuner import checkpoint, export, figures
+from tuner.answer import Answer, Question, so_far
 from tuner.episodes import read_rows
+from tuner.errors import ExportFailed
 from tuner.files import replace_folder, write_atomic, write_json
 from tuner.layout import RunDir
+from tuner.plan import read_sweep
+from tuner.runs import RunFolders
 from tuner.study import SweepStudy, TrialRecord
-from tuner.summary import Summary, summarize
+from tuner.summary import Summary, best_of, summarize
 
 logger = logging.getLogger(__name__)
 
@@ -24,13 +29,15 @@ BEST_EVERY_S = 30.0  # drawing the curves takes longer than many a trial
 
 
 class Reporter:
-    """Writes `best/` soon after a finished trial is better than all before it, and with `summary.json` at the end."""
+    """Writes `best/` soon after a finished trial is better than all before it, and everything at the end."""
 
-    def __init__(self, run_dir: RunDir, study: SweepStudy, space: str, engine: str) -> None:
+    def __init__(self, run_dir: RunDir, study: SweepStudy, space: str, engine: str, race: Mapping[str, int]) -> None:
         self._run_dir = run_dir
         self._study = study
         self._space = space
         self._engine = engine
+        self._race = race
+        self.folders = RunFolders(run_dir, study.space, study.goal, engine)
         self._best_number: int | None = None
         self._written_at = -BEST_EVERY_S
 
@@ -49,20 +56,66 @@ class Reporter:
             self._written_at = time.monotonic()
         self.write_summary()
 
+    def question(self) -> Question:
+        """What the finished search is to be asked."""
+        return Question(
+            self._study.space, self._study.records(), self._race["seeds"], self._race["finalists"],
+            random_trials=self._study.random_trials,
+        )  # fmt: skip
+
+    def answer(self) -> Answer:
+        """The answer, as far as the runs that there are can give it."""
+        question = self.question()
+        is_over = all(record.is_finished for record in question.records)
+        return so_far(question, self.folders)[0] if is_over else Answer()
+
     def write(self) -> Summary:
         """Write everything as it stands."""
-        self.write_best()
-        return self.write_summary()
+        answer = self.answer()
+        self.write_best(answer, with_policy=True)
+        summary = self.write_summary(answer)
+        self.write_report(summary)
+        return summary
 
-    def write_summary(self) -> Summary:
+    def summary(self) -> Summary:
+        """What there is to say, from what is on disk."""
+        return summarize(self._study, self._space, self._engine, self.answer())
+
+    def is_current(self) -> bool:
+        """Whether what is written is all there is to say."""
+        try:
+            there = json.loads(self._run_dir.summary.read_bytes())
+        except (OSError, ValueError):
+            return False
+        now = self.summary()
+        if there != json.loads(json.dumps(now.to_json())) or self._run_dir.best.is_dir() != bool(now.best):
+            return False
+        return self._run_dir.report.is_file() and self._run_dir.report_md.is_file()
+
+    def write_summary(self, answer: Answer | None = None) -> Summary:
         """Write `summary.json`."""
-        summary = summarize(self._study, self._space, self._engine)
+        summary = summarize(self._study, self._space, self._engine, answer)
         write_json(self._run_dir.summary, summary.to_json())
         return summary
 
-    def write_best(self) -> None:
-        """Write `best/` whole, in one exchange; leave it out while there is no best trial."""
-        best = self._study.best()
+    def write_report(self, summary: Summary) -> None:
+        """Write `report.html` and `report.md`."""
+        from tuner.page.content import gather
+        from tuner.page.render import report_html, report_md
+
+        sweep = read_sweep(self._run_dir)
+        report = gather(self._run_dir, self._study, summary, sweep, self.folders)
+        for note in report.notes:
+            logger.warning("%s: %s", self._run_dir.path, note)
+        write_atomic(self._run_dir.report, report_html(report))
+        write_atomic(self._run_dir.report_md, report_md(report))
+
+    def write_best(self, answer: Answer | None = None, *, with_policy: bool = False) -> None:
+        """Write `best/` whole, in one exchange; leave it out while there is no best trial.
+
+        The policy alone, as TorchScript, is left to the end: it takes torch and RLlib, which a driver does without.
+        """
+        best = best_of(self._study, answer or Answer())
         if best is None:
             return
         trial, baseline = self._run_dir.trial(best.number), self._run_dir.trial(0)
@@ -74,13 +127,23 @@ class Reporter:
         tmp.mkdir()
         config = json.loads(trial.config.read_bytes())
         write_atomic(tmp / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        write_atomic(tmp / "rllib.py", export.rllib_script(config))
         write_atomic(tmp / "curves.csv", figures.curves_csv(*rows, goal))
         write_atomic(tmp / "curves.png", figures.curves_png(*rows, goal, title))
         write_atomic(tmp / "curves.html", figures.curves_html(figures.curves_figure(*rows, goal, title)))
         saved = checkpoint.newest_valid(trial)
         if saved is not None:
             shutil.copytree(saved[0], tmp / "checkpoint")
+            if with_policy:
+                _write_policy(tmp)
         else:
             logger.warning("%s: has no checkpoint that verifies; best/checkpoint is left out", trial.path)
         replace_folder(tmp, self._run_dir.best)
         self._best_number = best.number
+
+
+def _write_policy(best: Path) -> None:
+    try:
+        export.write_policy(best / "checkpoint", best / "policy.pt")
+    except ExportFailed as error:
+        logger.warning("best/policy.pt is left out: %s", error)

@@ -50,7 +50,7 @@ class SweepResult:
 
     @property
     def best(self) -> Mapping[str, Any] | None:
-        """The best trial: number, params, seed, episodes_to_threshold, best_mean, attempts; or None."""
+        """The race's winner, or the search's best: number, params, seed, episodes_to_threshold, …; or None."""
         found: Mapping[str, Any] | None = self.summary["best"]
         return found
 
@@ -59,6 +59,28 @@ class SweepResult:
         """The baseline, in the same form."""
         found: Mapping[str, Any] = self.summary["baseline"]
         return found
+
+    @property
+    def verdict(self) -> Mapping[str, Any] | None:
+        """What the test seeds say of the winner: decision, interval, seeds, sentence and more; None without a race."""
+        found: Mapping[str, Any] | None = self.summary["verdict"]
+        return found
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """The notebook's `all_metrics`: the trailing means of baseline and best for each episode number.
+
+        Raises:
+            UsageError: no trial completed.
+        """
+        import pandas as pd
+
+        file = RunDir(self.path).best / "curves.csv"
+        if not file.is_file():
+            raise UsageError(
+                f"{file}: not there; no trial completed, or `python -m tuner.report {self.path}` writes it"
+            )
+        return pd.read_csv(file)
 
     @property
     def episodes(self) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.errors import SpaceError, nearest
+from tuner.ledger import RACE_FROM
 from tuner.parameters import OLDER_NAMES, PARAMETERS, Parameter, current_names, default_params, display, parse_params
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
@@ -251,8 +252,10 @@ class SearchSpace:
                 found.append(f"{name} = {value!r}: must be a whole number of at least 1")
         if self.max_steps is not None and (type(self.max_steps) is not int or self.max_steps < 1):
             found.append(f"max_steps = {self.max_steps!r}: must be a whole number of at least 1, or None for no limit")
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 2**31:
-            found.append(f"seed = {self.seed!r}: must be a whole number from 0 to 2147483647")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < RACE_FROM:
+            found.append(
+                f"seed = {self.seed!r}: must be a whole number from 0 to {RACE_FROM - 1}; the race has those beyond"
+            )
         if self.pruner not in PRUNERS:
             found.append(f"pruner = {self.pruner!r}: must be one of {', '.join(PRUNERS)}")
         return found

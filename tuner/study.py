@@ -1,4 +1,7 @@
-"""The Optuna study of a sweep: the one durable record of what was tried and what came out. The only user of Optuna."""
+"""The Optuna study of a sweep: the one durable record of what was tried and what came out. The first user of Optuna.
+
+`importance` is the other, and asks Optuna's evaluators what it finds here.
+"""
 
 from __future__ import annotations
 
@@ -188,14 +191,19 @@ class SweepStudy:
         self._storage.set_trial_user_attr(self._id(number), name, count)
         return count
 
-    def add_search_time(self, seconds: float) -> None:
-        """Add to the wall-clock time that the search has taken over all invocations."""
-        self._study.set_user_attr("search_s", self.search_s + seconds)
+    def add_cost(self, part: str, seconds: float) -> None:
+        """Add to the wall-clock time that `search`, `race` or `path` has taken over all invocations."""
+        self._study.set_user_attr(f"{part}_s", (self.cost_s(part) or 0.0) + seconds)
+
+    def cost_s(self, part: str) -> float | None:
+        """Wall-clock seconds that a part of the sweep has taken over all invocations; None before it began."""
+        seconds: float | None = self._study.user_attrs.get(f"{part}_s")
+        return seconds
 
     @property
-    def search_s(self) -> float:
-        """Wall-clock seconds that the search has taken over all invocations."""
-        return float(self._study.user_attrs.get("search_s", 0.0))
+    def random_trials(self) -> int:
+        """How many of the first trials no result had led to: the baseline, and what the sampler drew at random."""
+        return STARTUP_TRIALS if self._sampler in ("tpe", "gp", "cmaes", "random") else 0
 
     def record(self, number: int) -> TrialRecord:
         """One trial."""
@@ -212,6 +220,11 @@ class SweepStudy:
         """The COMPLETE trial of the lowest score; pruned and failed ones are never best."""
         complete = [record for record in self.records() if record.state is TrialState.COMPLETE]
         return min(complete, key=lambda record: (record.value, record.number), default=None)
+
+    def scored_trials(self) -> list[FrozenTrial]:
+        """The COMPLETE trials as Optuna has them, for its own evaluators to read."""
+        with _unreadable(self._url):
+            return self._study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE,))
 
     def _finish(
         self, number: int, outcome: Outcome | None, wall_s: float, state: OptunaState, value: float | None = None

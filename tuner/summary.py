@@ -1,4 +1,4 @@
-"""`summary.json` and its few lines for a terminal: what a sweep found, made from the study alone."""
+"""`summary.json` and its few lines for a terminal: what a sweep found, made from the study and the answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuner.answer import Answer, Verdict, to_json
 from tuner.parameters import display
 from tuner.plan import versions
 from tuner.study import SweepStudy, TrialRecord, TrialState
@@ -24,18 +25,22 @@ class Summary:
     window: int
     trials: Mapping[str, int]
     baseline: Mapping[str, Any] | None
-    best: Mapping[str, Any] | None
-    search_s: float
+    best: Mapping[str, Any] | None  # the race's winner, or before the race the search's best
+    cost_s: Mapping[str, float | None]
+    seed: int
+    answer: Answer = field(default_factory=Answer)
     paths: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What `summary.json` holds; keys whose part was not run are null."""
+        race, verdict = self.answer.race, self.answer.verdict
         return {
             "format": FORMAT, "space": self.space, "engine": self.engine, "paths": dict(self.paths),
             "threshold": self.threshold, "window": self.window,
-            "trials": dict(self.trials), "baseline": self.baseline, "best": self.best, "race": None, "verdict": None,
-            "cost_s": {"search": round(self.search_s, 3), "race": None, "path": None},
-            "versions": versions(),
+            "trials": dict(self.trials), "baseline": self.baseline, "best": self.best,
+            "seeds": {"search": [self.seed], "race": race and [*race.seeds], "test": verdict and [*verdict.seeds]},
+            "race": to_json(race), "verdict": verdict and _verdict(verdict), "path": to_json(self.answer.path),
+            "cost_s": dict(self.cost_s), "versions": versions(),
         }  # fmt: skip
 
     @property
@@ -68,11 +73,19 @@ class Summary:
             lines.append(f"baseline  {self.in_words(self.baseline)}")
         if self.best is None:
             return [*lines, "best      none: no trial completed"]
-        lines.append(f"best      trial {self.best['number']}: {self.in_words(self.best)}")
+        verdict = self.answer.verdict
+        word = "winner" if verdict else "best"
         if self.best["number"] == 0:
-            return [*lines, "          that is the baseline: no trial was better"]
+            lines.append(f"{word:<9} the baseline: no trial was better")
+        else:
+            lines.append(f"{word:<9} trial {self.best['number']}: {self.in_words(self.best)}")
         width = max((len(name) for name in self.changed), default=0)
         lines += [f"          {name:<{width}}  {display(a)} -> {display(b)}" for name, (a, b) in self.changed.items()]
+        if verdict:
+            lines.append(f"verdict   {verdict.sentence}")
+            if verdict.winner_estimate and verdict.search_value is not None:
+                lines.append(f"          the search's one seed alone had said {verdict.search_value:,.4g}")
+            return lines
         return [*lines, f"          found with the one seed {self.best['seed']}; other seeds will differ"]
 
     def in_words(self, trial: Mapping[str, Any]) -> str:
@@ -88,11 +101,13 @@ class Summary:
         return f"best {mean} {trial['best_mean']:.1f} in {trial['episodes']} episodes{missed}"
 
 
-def summarize(study: SweepStudy, space: str, engine: str) -> Summary:
-    """The summary of a study as it stands."""
+def summarize(study: SweepStudy, space: str, engine: str, answer: Answer | None = None) -> Summary:
+    """The summary of a study as it stands, and of the answer as far as it goes."""
+    answer = answer or Answer()
     records = study.records()
     counts = Counter(record.state.value for record in records)
-    best = study.best()
+    best = best_of(study, answer)
+    costs = {part: study.cost_s(part) for part in ("search", "race", "path")}
     return Summary(
         space=space,
         engine=engine,
@@ -101,9 +116,23 @@ def summarize(study: SweepStudy, space: str, engine: str) -> Summary:
         trials={state.value: counts[state.value] for state in TrialState if counts[state.value]},
         baseline=_described(records[0], study) if records else None,
         best=_described(best, study) if best else None,
-        search_s=study.search_s,
+        cost_s={part: seconds and round(seconds, 3) for part, seconds in costs.items()},
+        seed=study.space.seed,
+        answer=answer,
         paths=dict(Counter(record.path for record in records if record.path)),
     )
+
+
+def best_of(study: SweepStudy, answer: Answer) -> TrialRecord | None:
+    """The trial that won the race, or while there is no race the search's best."""
+    return study.record(answer.race.winner.number) if answer.race else study.best()
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    """The verdict with its interval in front, which is what most readers want of it."""
+    values: dict[str, Any] = to_json(verdict)
+    effect = values["effect"]
+    return {"decision": values.pop("decision"), "interval": effect and [effect["low"], effect["high"]], **values}
 
 
 def _described(record: TrialRecord, study: SweepStudy) -> dict[str, Any]:

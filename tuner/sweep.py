@@ -72,7 +72,13 @@ def parser() -> argparse.ArgumentParser:
     add("--pruner", choices=PRUNERS, help="which trials are ended early (the space's)")
     add("--parallel", type=int, metavar="N", help="trials at once (what the machine holds)")
     add("--engine", choices=ENGINES, default="auto", help="what trains (auto)")
-    add("--race-seeds", type=int, default=0, metavar="N", help="0: this version has no race yet")
+    add("--finalists", type=int, default=3, metavar="N", help="best trials that race at the end (3)")
+    add(
+        "--race-seeds",
+        type=int,
+        metavar="N",
+        help="unseen seeds that choose the winner, and as many that judge it; 0: no race (20; on the rllib engine 0)",
+    )
     add(
         "--set",
         action="append",
@@ -125,7 +131,7 @@ def _run(plan: Plan, stream: TextIO | None) -> tuple[Summary, Interrupted | None
 
     with signals.graceful() as stop:
         summary = driver.run(plan, stop, stream)
-    if stop.signal is None or summary.finished >= plan.trials:
+    if stop.signal is None or (summary.finished >= plan.trials and summary.answer.is_complete):
         return summary, None
     return summary, Interrupted(f"stopped by {stop.signal.name}, everything is saved; the same command goes on")
 
@@ -135,9 +141,11 @@ def _answer(plan: Plan, summary: Summary) -> str:
     if summary.finished < plan.trials:
         left = plan.trials - summary.finished
         lines.append(f"to do     {left} of {plan.trials} trials; the same command goes on")
+    elif not summary.answer.is_complete:
+        lines.append("to do     the rest of the race and its path; the same command goes on")
+    lines.append(f"report    {plan.run_dir.report}")
     if summary.best is not None:
-        best = plan.run_dir.best
-        lines.append(f"curves    {best / 'curves.html'}, {best / 'curves.png'}, {best / 'curves.csv'}")
+        lines.append(f"curves    {plan.run_dir.best / 'curves.png'}")
     return "\n".join([*lines, f"review    python -m tuner.board {plan.run_dir.path}"])
 
 

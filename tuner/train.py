@@ -16,12 +16,13 @@ from tuner import catalog, command
 from tuner.episodes import Goal
 from tuner.errors import EXIT_DONE, EXIT_TRIALS_FAILED, Interrupted, SpaceError, TrialFailed, UsageError
 from tuner.layout import RunDir, TrialDir, safe_name
+from tuner.ledger import ledger_of
 from tuner.parameters import PARAMETERS, current_names
 from tuner.plan import SET_FORM
 from tuner.ppo.engine import ENGINES, chosen
 
 _RESULT_EVERY_S = 0.5
-_OWN_KEYS = ("env", "env_config", "engine", "seed", "threshold", "window", "max_episodes", "max_steps")
+_OWN_KEYS = ("env", "env_config", "engine", "seed", "ledger", "threshold", "window", "max_episodes", "max_steps")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,8 +106,10 @@ def _run_config(
         space = space.fixing(dict(args.set), SET_FORM)
     except SpaceError as error:
         raise UsageError("\n".join(error.problems)) from None
-    own = {name: named[name] for name in ("seed", "threshold", "window", "max_episodes", "max_steps") if name in named}
-    own |= {"seed": args.seed} if args.seed is not None else {}
+    own = {name: named[name] for name in ("threshold", "window", "max_episodes", "max_steps") if name in named}
+    seed = named.get("seed", space.seed) if args.seed is None else args.seed  # here the race's are as good as any
+    if type(seed) is not int or not 0 <= seed < 2**31:
+        raise UsageError(f"{args.config or '--seed'}: seed {seed!r}: must be a whole number from 0 to {2**31 - 1}")
     own |= {"max_episodes": args.episodes} if args.episodes is not None else {}
     try:
         space = dataclasses.replace(space, params={}, env_config=named.get("env_config", space.env_config), **own)
@@ -116,7 +119,8 @@ def _run_config(
     if engine not in ENGINES:
         raise UsageError(f"{args.config}: engine {engine!r}: must be one of {', '.join(ENGINES)}")
     config = {
-        "env": space.env, "env_config": dict(space.env_config), "engine": engine, "seed": space.seed,
+        "env": space.env, "env_config": dict(space.env_config), "engine": engine,
+        "seed": seed, "ledger": ledger_of(seed),
         "threshold": space.threshold, "window": space.window,
         "max_episodes": space.max_episodes, "max_steps": space.max_steps, **space.resolve({}),
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from tuner.episodes import EpisodeTable, Goal, Outcome, score
 from tuner.errors import StateError, TrialFailed
 from tuner.files import write_json
 from tuner.layout import TrialDir
+from tuner.ledger import ledger_of
 from tuner.ppo import engine as engines
 
 CHECKPOINT_EVERY_S = 15.0
@@ -34,7 +36,8 @@ class RunConfig:
         """One flat mapping: PPO's parameters by PPOConfig's names, and beside them what else the run needs."""
         goal = self.goal
         return {
-            "env": self.env, "env_config": dict(self.env_config), "engine": self.engine, "seed": self.seed,
+            "env": self.env, "env_config": dict(self.env_config), "engine": self.engine,
+            "seed": self.seed, "ledger": ledger_of(self.seed),
             "threshold": goal.threshold, "window": goal.window,
             "max_episodes": goal.max_episodes, "max_steps": goal.max_steps,
             **self.params,
@@ -43,7 +46,7 @@ class RunConfig:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RunConfig:
         """The configuration that `to_json` described."""
-        rest = dict(values)
+        rest = {name: value for name, value in values.items() if name != "ledger"}  # it follows from the seed
         goal = Goal(*(rest.pop(name) for name in ("threshold", "window", "max_episodes", "max_steps")))
         own = {name: rest.pop(name) for name in ("env", "env_config", "engine", "seed")}
         return cls(goal=goal, params=rest, **own)
@@ -68,8 +71,10 @@ class Progress:
 class Training:
     """One PPO run. Goes on from the folder's newest verified checkpoint where there is one."""
 
-    def __init__(self, config: RunConfig, folder: TrialDir, *, gpus: float = 0) -> None:
+    def __init__(self, config: RunConfig, folder: TrialDir, *, gpus: float = 0, keeps_policy: bool = True) -> None:
+        """Begin or go on with the run; without `keeps_policy` a finished one leaves no checkpoint behind."""
         self.config = config
+        self._keeps_policy = keeps_policy
         self._folder = folder.make()
         self._table = EpisodeTable(folder.episodes, config.goal)
         saved = checkpoint.newest_valid(folder)
@@ -128,7 +133,8 @@ class Training:
             self._table.flush()
             if time.monotonic() >= deadline:
                 break
-        if self.is_finished or time.monotonic() - self._saved_at > CHECKPOINT_EVERY_S:
+        is_last = self.is_finished and self._keeps_policy
+        if is_last or (not self.is_finished and time.monotonic() - self._saved_at > CHECKPOINT_EVERY_S):
             self.save()
         return self._progress(statistics, tuple(reports))
 
@@ -146,6 +152,9 @@ class Training:
         """Free the engine and the table's file."""
         self._engine.close()
         self._table.close()
+        if self.is_finished and not self._keeps_policy:
+            self._folder.checkpoint.unlink(missing_ok=True)
+            shutil.rmtree(self._folder.checkpoints, ignore_errors=True)
 
     def _check_config(self) -> None:
         """Write the configuration, or hold it against the one that is there.
@@ -157,7 +166,7 @@ class Training:
         if not self._folder.config.exists():
             write_json(self._folder.config, ours)
             return
-        theirs = json.loads(self._folder.config.read_bytes())
+        theirs = {"ledger": ours["ledger"]} | json.loads(self._folder.config.read_bytes())  # older ones had none
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):
                 raise StateError(

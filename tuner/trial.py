@@ -23,9 +23,9 @@ RESULT_EVERY_S = 1.0
 class PPOTrial(tune.Trainable):
     """Trains one configuration, several PPO iterations a result, and stops exactly at its goal.
 
-    `config` holds `folder` (the trial's own), `run` (`RunConfig.to_json()`), `cpus`, and `gpus`. A configuration or
-    an environment that fails ends the trial with a result whose `failed` is the reason; an error that Tune sees is
-    the machine's.
+    `config` holds `folder` (the trial's own), `run` (`RunConfig.to_json()`), `cpus`, `gpus` and `keeps_policy`. A
+    configuration or an environment that fails ends the trial with a result whose `failed` is the reason; an error that
+    Tune sees is the machine's.
     """
 
     @classmethod
@@ -46,7 +46,9 @@ class PPOTrial(tune.Trainable):
         try:
             if self._training is None:
                 run = RunConfig.from_json(self._config["run"])
-                self._training = Training(run, TrialDir(Path(self._config["folder"])), gpus=self._config["gpus"])
+                folder = TrialDir(Path(self._config["folder"]))
+                keeps_policy = self._config.get("keeps_policy", True)
+                self._training = Training(run, folder, gpus=self._config["gpus"], keeps_policy=keeps_policy)
             self._last = _result(self._training)
         except Exception as error:  # noqa: BLE001 one trial's failure is a result, not the end of the sweep
             self._failure = _reason(error)

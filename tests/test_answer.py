@@ -1,0 +1,280 @@
+"""The answer on simulated sweeps whose truth is known: a table of runs in place of training."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from benchmarks.verdict import SEEDS, SPACE, called_better, finds_the_one, simulated
+from search_spaces.cartpole import space as cartpole
+from tuner.answer import (
+    MOST_PATH_RUNS,
+    Answer,
+    Question,
+    Run,
+    RunResult,
+    changed,
+    entrants,
+    path_seeds,
+    path_size,
+    race_size,
+    so_far,
+    stages,
+    to_json,
+)
+from tuner.episodes import Outcome, score
+from tuner.inference import Decision
+from tuner.ledger import ledger_of
+from tuner.parameters import PARAMETERS
+from tuner.space import SearchSpace
+from tuner.study import TrialRecord, TrialState
+
+BETTER = {"lr": 2e-3, "num_epochs": 20, "lambda_": 0.8}
+
+
+def outcome_of(episodes: int) -> Outcome:
+    reached = episodes if episodes < 1000 else None
+    return Outcome(episodes, 100 * episodes, reached, 475.0 if reached else 300.0)
+
+
+def question(*trials: tuple[Mapping[str, Any], int], seeds: int = 8, finalists: int = 3, **more: Any) -> Question:
+    """A search whose trials, the baseline first, have these changes and reached the threshold at these episodes."""
+    asked = Question(more.pop("space", cartpole), [], seeds, finalists, **more)
+    records = [
+        TrialRecord(
+            number, TrialState.COMPLETE, asked.space.resolve(changes), changes, 1,
+            score(outcome_of(episodes), asked.goal), outcome_of(episodes), None, 1.0,
+        )
+        for number, (changes, episodes) in enumerate(trials)
+    ]  # fmt: skip
+    return replace(asked, records=records)
+
+
+def looking_up(episodes: Callable[[Run], int], asked: list[Run] | None = None) -> Callable[[Run], RunResult]:
+    def lookup(run: Run) -> RunResult:
+        if asked is not None:
+            asked.append(run)
+        return RunResult(outcome_of(episodes(run)))
+
+    return lookup
+
+
+def noisy(truth: Callable[[Run], float]) -> Callable[[Run], int]:
+    """The truth, spread over seeds by a few percent."""
+    return lambda run: min(1000, max(50, round(truth(run) * (0.95 + 0.1 * (run.seed // 10_000 % 7) / 6))))
+
+
+def by_lr(run: Run) -> float:
+    return 100.0 if run.params["lr"] == BETTER["lr"] else 300.0
+
+
+class TestTheRace:
+    def test_is_between_the_baseline_the_best_of_the_search_and_the_best_that_was_drawn_at_random(self) -> None:
+        asked = question(
+            ({}, 400), ({"gamma": 0.98}, 390), ({"gamma": 0.95}, 380), ({"lr": 1e-3}, 100), ({"lr": 2e-3}, 90),
+            ({"lr": 3e-3}, 80), ({"lr": 4e-3}, 110), random_trials=3,
+        )  # fmt: skip
+        assert [(entrant.label, entrant.roles) for entrant in entrants(asked)] == [
+            ("baseline", ("baseline",)), ("trial-0005", ("finalist",)), ("trial-0004", ("finalist",)),
+            ("trial-0003", ("finalist",)), ("trial-0002", ("random control",)),
+        ]  # fmt: skip
+
+    def test_has_a_trial_once_whatever_its_roles_and_no_copy_of_another(self) -> None:
+        asked = question(({}, 400), ({"lr": 1e-3}, 90), ({"lr": 1e-3}, 91), ({}, 80), random_trials=10)
+        assert [(e.label, e.roles) for e in entrants(asked)][1:] == [("trial-0001", ("finalist", "random control"))]
+
+    def test_names_the_winner_by_its_seeds_and_not_by_the_searchs(self) -> None:
+        asked = question(({}, 400), ({"lr": 1e-3}, 60), (BETTER, 120))
+        answer, missing = so_far(asked, looking_up(noisy(by_lr)))
+        assert missing is None and answer.race and answer.verdict
+        assert answer.race.winner.number == 2 == answer.verdict.number
+        assert answer.verdict.decision is Decision.BETTER
+        assert answer.verdict.search_value == 120
+        assert "Better than the baseline: trial 2 needs 100 episodes" in answer.verdict.sentence
+
+    def test_trains_on_its_own_seeds_and_the_verdict_on_others_with_two_configurations_alone(self) -> None:
+        runs: list[Run] = []
+        asked = question(({}, 400), ({"lr": 1e-3}, 60), (BETTER, 120), random_trials=2)
+        so_far(asked, looking_up(noisy(by_lr), runs))
+        by_ledger: dict[str, set[str]] = {}
+        for run in runs:
+            by_ledger.setdefault(ledger_of(run.seed), set()).add(run.label)
+        assert by_ledger["test"] == {"baseline", "trial-0002"}
+        assert by_ledger["race"] > {"baseline", "trial-0001", "trial-0002"}
+        assert "search" not in by_ledger
+
+    def test_that_the_baseline_wins_ends_without_a_test(self) -> None:
+        runs: list[Run] = []
+        asked = question(({}, 400), ({"lr": 1e-3}, 60))
+        answer, missing = so_far(asked, looking_up(noisy(lambda run: 200 if run.label == "baseline" else 300), runs))
+        assert missing is None and answer.verdict and answer.path is None
+        assert answer.verdict.decision is Decision.NO_DIFFERENCE and answer.verdict.winner == "baseline"
+        assert {ledger_of(run.seed) for run in runs} == {"race"}
+
+    def test_that_nobody_finishes_is_judged_by_the_mean_reward(self) -> None:
+        def lookup(run: Run) -> RunResult:
+            mean = (300.0 if run.params["lr"] == BETTER["lr"] else 100.0) + run.seed // 10_000 % 7
+            return RunResult(Outcome(1000, 10_000, None, mean))
+
+        answer, _ = so_far(question(({}, 1000), (BETTER, 1000)), lookup)
+        assert answer.race and answer.race.measure == "best mean reward"
+        assert answer.verdict and answer.verdict.decision is Decision.BETTER
+        assert "more" in answer.verdict.sentence and answer.verdict.effect
+        assert answer.verdict.effect.value == pytest.approx(200, abs=1)
+
+    def test_that_every_run_fails_in_is_not_won_by_luck(self) -> None:
+        answer, _ = so_far(question(({}, 400), (BETTER, 100)), lambda run: RunResult(None, "non-finite"))
+        assert answer.verdict and answer.verdict.decision is Decision.NO_DIFFERENCE
+        json.dumps(to_json(answer.race), allow_nan=False)
+
+    def test_of_a_search_that_found_nothing_but_the_baseline_is_not_run(self) -> None:
+        for asked in (
+            question(({}, 400)),
+            question(),
+            question(({}, 400), ({}, 400)),
+            question(({}, 4), ({}, 5), seeds=0),
+        ):
+            answer, missing = so_far(asked, lambda run: None)
+            assert missing is None and answer.is_complete and answer.race is None and answer.verdict is None
+
+    def test_of_a_baseline_that_failed_is_not_run(self) -> None:
+        asked = question(({}, 400), (BETTER, 100))
+        failed = replace(asked.records[0], state=TrialState.FAILED, value=None, outcome=None)
+        assert not replace(asked, records=[failed, *asked.records[1:]]).can_be_asked
+
+    def test_a_worse_winner_is_called_worse(self) -> None:
+        def truth(run: Run) -> float:
+            is_test = ledger_of(run.seed) == "test"
+            return 300 if (run.label == "baseline") != is_test else 200
+
+        answer, _ = so_far(question(({}, 400), (BETTER, 100)), looking_up(noisy(truth)))
+        assert answer.verdict and answer.verdict.decision is Decision.WORSE
+        assert "more" in answer.verdict.sentence
+
+    def test_calls_equals_better_in_at_most_5_of_100_sweeps_and_a_true_30_percent_in_at_least_80(self) -> None:
+        assert called_better(1000, 1.0) <= 0.05
+        assert called_better(100, 0.7) >= 0.80
+
+
+class TestInterrupted:
+    def test_it_says_which_stage_lacks_runs_and_goes_on_to_the_same_answer(self) -> None:
+        asked = question(({}, 400), ({"lr": 1e-3}, 60), (BETTER, 120))
+        whole, _ = so_far(asked, looking_up(noisy(by_lr)))
+        done: dict[str, RunResult] = {}
+        seen: Counter[str] = Counter()
+        while True:  # killed before each single run in turn
+            answer, stage = so_far(asked, lambda run: done.get(f"{run.folder}/{run.name}"))
+            if stage is None:
+                break
+            run = next(run for run in stage.runs if f"{run.folder}/{run.name}" not in done)
+            done[f"{run.folder}/{run.name}"] = looking_up(noisy(by_lr))(run)
+            seen[stage.name] += 1
+        assert answer == whole
+        assert seen["race"] == 3 * 8 and seen["test"] == 2 * 8 and answer.path and seen["path"] == answer.path.runs
+
+    def test_what_is_known_so_far_is_shown(self) -> None:
+        asked = question(({}, 400), (BETTER, 120))
+        lookup = looking_up(noisy(by_lr))
+        answer, stage = so_far(asked, lambda run: lookup(run) if ledger_of(run.seed) == "race" else None)
+        assert stage and stage.name == "test" and answer.race and answer.verdict is None
+
+    def test_a_stage_that_was_not_run_cannot_be_passed(self) -> None:
+        todo = stages(question(({}, 400), (BETTER, 120)), Answer(), lambda run: None)
+        next(todo)
+        with pytest.raises(RuntimeError, match="was not run"):
+            next(todo)
+
+
+class TestThePath:
+    def path(self, truth: Callable[[Run], float], changes: Mapping[str, Any] = BETTER, **more: Any) -> Any:
+        asked = question(({}, 400), (changes, 100), seeds=20, **more)
+        answer, _ = so_far(asked, looking_up(noisy(truth)))
+        assert answer.path is not None
+        return answer.path
+
+    def test_begins_with_the_change_that_helps_most_and_ends_at_the_winner(self) -> None:
+        def truth(run: Run) -> float:
+            return 400 * (0.5 if run.params["lambda_"] == 0.8 else 1) * (0.8 if run.params["num_epochs"] == 20 else 1)
+
+        steps = self.path(truth).steps
+        assert [list(step.changes) for step in steps] == [["lambda_"], ["num_epochs"], ["lr"]]
+        assert [step.effect.decision for step in steps] == [
+            Decision.BETTER, Decision.BETTER, Decision.NO_DIFFERENCE,
+        ]  # fmt: skip
+        assert steps[0].changes["lambda_"] == (0.95, 0.8)
+        assert steps[0].effect.value == pytest.approx(0.5, abs=0.05)
+        assert steps[-1].label == "trial-0001"
+
+    def test_measures_on_other_seeds_than_it_chooses_on(self) -> None:
+        path = self.path(by_lr)
+        assert not set(path.choosing_seeds) & set(path.measuring_seeds)
+        assert len(path.choosing_seeds) + len(path.measuring_seeds) == 15
+
+    def test_steps_the_least_important_together(self) -> None:
+        changes = {**BETTER, "gamma": 0.98, "clip_param": 0.2, "entropy_coeff": 0.01, "vf_loss_coeff": 1.0,
+                   "fcnet_activation": "tanh", "num_envs_per_env_runner": 1}  # fmt: skip
+        path = self.path(by_lr, changes)
+        assert list(path.steps[0].changes) == ["lr"]
+        assert [len(step.changes) for step in path.steps] == [1, 1, 1, 1, 5]
+        assert Counter(name for step in path.steps for name in step.changes) == Counter(changes.keys())
+
+    def test_only_trains_configurations_that_ppo_accepts(self) -> None:
+        runs: list[Run] = []
+        changes = {"train_batch_size": 64, "minibatch_size": 64, "num_envs_per_env_runner": 1}
+        so_far(
+            question(({}, 400), (changes, 100)),
+            looking_up(noisy(lambda run: 100 if run.label != "baseline" else 300), runs),
+        )
+        assert any(run.folder == "path" for run in runs)
+        for run in runs:
+            envs, fragment = run.params["num_envs_per_env_runner"], run.params["rollout_fragment_length"]
+            assert run.params["minibatch_size"] <= run.params["train_batch_size"] == envs * fragment
+
+    def test_a_configuration_has_one_folder_and_a_folder_one_configuration(self) -> None:
+        runs: list[Run] = []
+        so_far(question(({}, 400), (BETTER, 100), seeds=20), looking_up(noisy(by_lr), runs))
+        configurations: dict[str, set[str]] = {}
+        for run in runs:
+            configurations.setdefault(f"{run.folder}/{run.label}", set()).add(json.dumps(run.params, sort_keys=True))
+        assert all(len(found) == 1 for found in configurations.values())
+        assert len(set.union(*configurations.values())) == len(configurations)
+
+    @pytest.mark.parametrize("seeds", [1, 2, 5, 20, 50, 1000])
+    @pytest.mark.parametrize("changes", [1, 2, 5, 6, 13, len(PARAMETERS)])
+    def test_never_takes_more_than_300_runs(self, changes: int, seeds: int) -> None:
+        choosing, measuring = path_seeds(seeds)
+        assert choosing >= 1 and measuring >= 1 and choosing + measuring <= max(2, min(seeds, 15))
+        assert path_size(changes, seeds) <= MOST_PATH_RUNS
+
+    def test_takes_what_was_said_before(self) -> None:
+        space = SPACE
+        runs: set[tuple[str, str]] = set()
+
+        def lookup(run: Run) -> RunResult:
+            runs.add((run.folder, run.name))
+            return RunResult(outcome_of(noisy(lambda run: 300 if run.label == "baseline" else 200)(run)))
+
+        asked = question(({}, 400), ({name: 0.1 for name in space.params}, 100), seeds=20, space=space)
+        answer, _ = so_far(asked, lookup)
+        assert answer.path is not None
+        assert answer.path.runs == sum(folder == "path" for folder, _ in runs) == race_size(20, 3, 10)["path"]
+
+    def test_finds_the_one_parameter_that_matters_in_95_of_100_sweeps(self) -> None:
+        assert sum(finds_the_one(sweep, 0.5) for sweep in range(100)) >= 95
+
+
+def test_changes_that_the_batch_made_void_are_none() -> None:
+    space = SearchSpace(env="CartPole-v1", baseline=cartpole.baseline, params=cartpole.params)
+    used = space.resolve({"train_batch_size": 64, "minibatch_size": 256})
+    assert changed(space, used) == {"train_batch_size": (128, 64), "minibatch_size": (32, 64)}
+    assert changed(space, space.resolve({})) == {}
+
+
+def test_a_simulated_sweep_races_on_as_many_seeds_as_a_real_one() -> None:
+    race = simulated(0, lambda params: 1.0, with_path=False).race
+    assert race is not None and len(race.seeds) == SEEDS == 20

@@ -1,0 +1,215 @@
+"""Race, verdict and path on a real Ray: what is trained, what is kept, and that a kill changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import trim_mean
+
+from tests.conftest import Command, tree
+from tuner.ledger import race_seeds, test_seeds
+
+test_seeds.__test__ = False  # type: ignore[attr-defined]  # pytest would take its name for a test's
+pytestmark = pytest.mark.ray
+
+SEEDS = 4
+WORDS = ("cartpole", "--trials", "5", "--episodes", "150", "--threshold", "100", "--finalists", "2",
+         "--sampler", "random", "--race-seeds", str(SEEDS))  # fmt: skip
+
+
+def summary_of(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return found
+
+
+def without_times(value: Any) -> Any:
+    """A summary without what is never the same twice."""
+    if isinstance(value, dict):
+        return {name: without_times(item) for name, item in value.items() if name not in ("cost_s", "wall_s")}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def episodes_of(folder: Path) -> list[dict[str, float]]:
+    """An episode table, read with nothing of this project, without its times."""
+    with (folder / "episodes.csv").open() as file:
+        return [{k: float(v) for k, v in row.items() if k != "wall_s"} for row in csv.DictReader(file)]
+
+
+def reached(folder: Path) -> int | None:
+    """Episodes to the threshold, from the raw rows; None where it was missed."""
+    rows = episodes_of(folder)
+    return next((int(row["episode"]) for row in rows if row["episode"] >= 50 and row["mean_reward"] >= 100), None)
+
+
+@pytest.fixture(scope="module")
+def raced(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep with its race, as a user would run it."""
+    out = tmp_path_factory.mktemp("raced")
+    done = command("sweep", *WORDS, "--out", "runs", cwd=out)  # a relative path, as a user gives it
+    assert done.returncode == 0, done.stderr
+    out = out / "runs"
+    (out / "stdout").write_text(done.stdout)
+    return out / "cartpole"
+
+
+def test_the_race_is_on_its_seeds_and_the_verdict_on_others(raced: Path) -> None:
+    summary = summary_of(raced)
+    labels = [entry["label"] for entry in summary["race"]["entries"]]
+    assert "baseline" in labels and 3 <= len(labels) <= 4
+    names = {path.name for path in (raced / "race").iterdir()}
+    tested = {labels[0], "baseline"} if labels[0] != "baseline" else set()
+    assert names == {f"{label}-s{seed}" for label in labels for seed in race_seeds(SEEDS)} | {
+        f"{label}-s{seed}" for label in tested for seed in test_seeds(SEEDS)
+    }
+    assert summary["seeds"]["search"] == [10] and summary["seeds"]["race"] == list(race_seeds(SEEDS))
+
+
+def test_every_run_says_which_ledger_its_seed_is_of(raced: Path) -> None:
+    for folder in (raced / "race").iterdir():
+        config = json.loads((folder / "config.json").read_text())
+        assert config["seed"] == int(folder.name.rsplit("-s", 1)[1])
+        assert config["ledger"] == ("race" if config["seed"] in race_seeds(SEEDS) else "test")
+    for folder in (raced / "trials").iterdir():
+        config = json.loads((folder / "config.json").read_text())
+        assert (config["seed"], config["ledger"]) == (10, "search")
+
+
+def test_every_run_has_its_trials_parameters_and_stops_exactly(raced: Path) -> None:
+    for entry in summary_of(raced)["race"]["entries"]:
+        trial = json.loads((raced / f"trials/{entry['number']:04d}/config.json").read_text())
+        for seed in race_seeds(SEEDS):
+            folder = raced / f"race/{entry['label']}-s{seed}"
+            config = json.loads((folder / "config.json").read_text())
+            assert config == trial | {"seed": seed, "ledger": "race"}
+            assert len(episodes_of(folder)) == (reached(folder) or 150)
+            assert {path.name for path in folder.iterdir()} == {"config.json", "episodes.csv", "result.json"}
+
+
+def test_the_figures_follow_from_the_raw_episodes(raced: Path) -> None:
+    for entry in summary_of(raced)["race"]["entries"]:
+        found = [reached(raced / f"race/{entry['label']}-s{seed}") for seed in race_seeds(SEEDS)]
+        values = [150 if episodes is None else episodes for episodes in found]
+        assert entry["values"] == values
+        assert entry["estimate"]["value"] == pytest.approx(trim_mean(values, 0.25))
+        assert entry["reached"] == sum(episodes is not None for episodes in found)
+
+
+def test_best_is_the_winners_search_trial(raced: Path) -> None:
+    summary = summary_of(raced)
+    winner = summary["race"]["entries"][0]
+    assert summary["best"]["number"] == winner["number"] == summary["verdict"]["number"]
+    theirs = json.loads((raced / f"trials/{winner['number']:04d}/config.json").read_text())
+    assert f"lr: {theirs['lr']}" in (raced / "best/config.yaml").read_text()
+
+
+def test_best_holds_the_ways_on(raced: Path) -> None:
+    names = {path.name for path in (raced / "best").iterdir()}
+    assert names == {"config.yaml", "rllib.py", "policy.pt", "checkpoint", "curves.csv", "curves.png", "curves.html"}
+    compile((raced / "best/rllib.py").read_text(), "rllib.py", "exec")
+
+
+def test_the_terminal_names_the_verdict_in_one_sentence(raced: Path) -> None:
+    said = (raced.parent / "stdout").read_text()
+    assert f"verdict   {summary_of(raced)['verdict']['sentence']}\n" in said
+    assert re.search(r"^race: .*\d+ runs$", said, re.M) and re.search(r"time left", said)
+
+
+def test_the_path_ends_at_the_winner(raced: Path) -> None:
+    summary = summary_of(raced)
+    if summary["race"]["entries"][0]["label"] == "baseline":
+        assert summary["path"] is None
+        return
+    steps = summary["path"]["steps"]
+    winner = json.loads((raced / f"trials/{summary['best']['number']:04d}/config.json").read_text())
+    for step in steps:
+        for name, (before, after) in step["changes"].items():
+            assert (before, after) == (summary["baseline"]["params"][name], winner[name])
+    assert len(list((raced / "path").iterdir())) == summary["path"]["runs"]
+
+
+def test_the_same_command_again_starts_nothing_and_says_the_same(raced: Path, command: Command) -> None:
+    before = {name: data for name, data in tree(raced).items() if name.split("/")[0] in ("race", "path", "trials")}
+    started = time.monotonic()
+    done = command("sweep", *WORDS, "--out", str(raced.parent))
+    assert done.returncode == 0, done.stderr
+    assert f"verdict   {summary_of(raced)['verdict']['sentence']}" in done.stdout
+    assert {name: data for name, data in tree(raced).items() if name in before} == before
+    assert time.monotonic() - started < 30
+
+
+def test_report_gives_the_same_answer_again(raced: Path, command: Command) -> None:
+    before = summary_of(raced)
+    (raced / "summary.json").unlink()
+    done = command("report", str(raced))
+    assert done.returncode == 0, done.stderr
+    assert summary_of(raced) == before
+
+
+def test_doctor_finds_a_run_whose_episodes_are_not_those_of_its_result(
+    raced: Path, tmp_path: Path, command: Command
+) -> None:
+    run = Path(shutil.copytree(raced, tmp_path / "cartpole", symlinks=True))
+    assert command("doctor", str(run)).returncode == 0
+    torn = next((run / "race").iterdir())
+    lines = (torn / "episodes.csv").read_text().splitlines(keepends=True)
+    (torn / "episodes.csv").write_text("".join(lines[:-1]))
+    done = command("doctor", str(run))
+    assert done.returncode == 3
+    assert f"{torn / 'episodes.csv'}: its rows do not give the outcome in result.json; remove {torn}" in done.stdout
+
+
+def test_a_sweep_that_is_killed_in_its_race_goes_on_to_the_same_answer(raced: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "tuner.sweep", *WORDS, "--out", str(tmp_path), "--quiet"]
+    run = tmp_path / "cartpole"
+    done: dict[str, tuple[int, bytes]] = {}
+    for wanted in (3, 11):
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as p:
+            deadline = time.monotonic() + 120
+            while len(list(run.glob("*/*/result.json"))) < wanted and time.monotonic() < deadline:
+                time.sleep(0.02)
+            os.killpg(p.pid, signal.SIGKILL)
+        for name, seen in done.items():
+            assert ((run / name).stat().st_mtime_ns, (run / name).read_bytes()) == seen, f"{name} was done again"
+        there = [path for path in run.glob("*/*/result.json")]
+        assert len(there) >= wanted
+        done = {str(path.relative_to(run)): (path.stat().st_mtime_ns, path.read_bytes()) for path in there}
+    assert subprocess.run(words, stdout=subprocess.DEVNULL).returncode == 0
+    for name, seen in done.items():
+        assert ((run / name).stat().st_mtime_ns, (run / name).read_bytes()) == seen, f"{name} was done again"
+    assert without_times(summary_of(run)) == without_times(summary_of(raced))
+    for folder in (raced / "race").iterdir():
+        assert episodes_of(run / "race" / folder.name) == episodes_of(folder)
+
+
+def test_a_race_that_is_interrupted_says_so_and_that_the_same_command_goes_on(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "tuner.sweep", *WORDS, "--out", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("cartpole/race/*/result.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        said, errors = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "the rest of the race and its path; the same command goes on" in said
+    assert errors.splitlines()[-1].startswith("error: stopped by SIGTERM")
+    assert summary_of(tmp_path / "cartpole")["verdict"] is None
+
+
+def test_fewer_race_seeds_show_that_part_of_the_race(raced: Path, command: Command) -> None:
+    done = command("sweep", *WORDS[:-1], "0", "--out", str(raced.parent), "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["race"] is None and summary["verdict"] is None and summary["path"] is None
+    assert command("sweep", *WORDS, "--out", str(raced.parent)).returncode == 0
+    assert summary_of(raced)["verdict"] is not None

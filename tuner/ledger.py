@@ -1,0 +1,28 @@
+"""Which training seed serves for what: search, race and test have seeds of their own, apart by construction."""
+
+from __future__ import annotations
+
+SEARCH, RACE, TEST = "search", "race", "test"
+MOST_SEEDS = 1000
+
+# A run with seed s also seeds its environments, with s, s + 1 and so on: seeds that are far apart share none of them.
+SPACING = 10_000
+RACE_FROM = 1_000_000_000
+TEST_FROM = RACE_FROM + MOST_SEEDS * SPACING
+
+
+def ledger_of(seed: int) -> str:
+    """What a seed may serve for: `search` below 1,000,000,000, `race` or `test` from there on."""
+    if seed < RACE_FROM:
+        return SEARCH
+    return RACE if seed < TEST_FROM else TEST
+
+
+def race_seeds(count: int) -> tuple[int, ...]:
+    """The seeds that choose the winner; the first of a longer list are those of a shorter one."""
+    return tuple(RACE_FROM + SPACING * index for index in range(count))
+
+
+def test_seeds(count: int) -> tuple[int, ...]:
+    """The seeds that judge the winner and the baseline, and choose nothing."""
+    return tuple(TEST_FROM + SPACING * index for index in range(count))
