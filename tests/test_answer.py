@@ -127,6 +127,11 @@ class TestTheRace:
         assert "more" in answer.verdict.sentence and answer.verdict.effect
         assert answer.verdict.effect.value == pytest.approx(200, abs=1)
 
+    def test_on_one_seed_shows_no_difference_and_no_interval(self) -> None:
+        answer, _ = so_far(question(({}, 400), (BETTER, 100), seeds=1), looking_up(noisy(by_lr)))
+        assert answer.verdict and answer.verdict.decision is Decision.NO_DIFFERENCE
+        assert "unknown from one seed" in answer.verdict.sentence and "inf" not in answer.verdict.sentence
+
     def test_that_every_run_fails_in_is_not_won_by_luck(self) -> None:
         answer, _ = so_far(question(({}, 400), (BETTER, 100)), lambda run: RunResult(None, "non-finite"))
         assert answer.verdict and answer.verdict.decision is Decision.NO_DIFFERENCE
