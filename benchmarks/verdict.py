@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tuner.answer import Answer, Question, Run, RunResult, stages
+from tuner.answer import stages
+from tuner.answer.parts import Answer, Question, Run, RunResult
 from tuner.episodes import Outcome, score
 from tuner.inference import Decision
 from tuner.space import Float, SearchSpace

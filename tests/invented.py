@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tuner.answer import Run, RunResult, so_far
+from tuner.answer import can_be_asked, stages
+from tuner.answer.parts import Answer, Run, RunResult
 from tuner.episodes import EpisodeTable, Outcome
 from tuner.files import write_json
 from tuner.layout import TrialDir
@@ -66,7 +67,7 @@ class InventedSweep:
     def race(self, most_runs: int = 10_000, fate: Callable[[Run], str | None] = lambda run: None) -> InventedSweep:
         """Do the runs of the answer, one stage after the other, or as many of them."""
         question, folders = self.reporter.question(), self.reporter.folders
-        while (stage := so_far(question, folders)[1]) is not None:
+        for stage in stages(question, Answer(), folders) if can_be_asked(question) else ():
             for run in stage.runs:
                 if folders(run) is None:
                     if not most_runs:
@@ -83,8 +84,8 @@ class InventedSweep:
         return self.reporter.write()
 
     def _train(self, folder: TrialDir, seed: int, params: Mapping[str, Any]) -> Outcome:
-        space, goal = self.plan.space, self.plan.goal
-        config = RunConfig(space.env, self.plan.engine, seed, goal, params, space.env_config)
+        goal = self.plan.space.goal
+        config = RunConfig.of(self.plan.space, self.plan.engine, seed, params)
         write_json(folder.make().config, config.to_json())
         random = np.random.default_rng([seed, *repr(sorted(params.items())).encode()])
         middle = self._needed(params) * math.exp(random.normal(0, 0.16))

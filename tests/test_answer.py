@@ -12,22 +12,12 @@ import pytest
 
 from benchmarks.verdict import SEEDS, SPACE, called_better, finds_the_one, simulated
 from search_spaces.cartpole import space as cartpole
-from tuner.answer import (
-    MOST_PATH_RUNS,
-    Answer,
-    Question,
-    Run,
-    RunResult,
-    changed,
-    entrants,
-    path_seeds,
-    path_size,
-    race_size,
-    so_far,
-    stages,
-    to_json,
-)
+from tuner.answer import can_be_asked, race_size, so_far, stages
+from tuner.answer.parts import Answer, Question, Run, RunResult
+from tuner.answer.path import changed, path_seeds, path_size
+from tuner.answer.race import entrants
 from tuner.episodes import Outcome, score
+from tuner.files import plain
 from tuner.inference import Decision
 from tuner.ledger import ledger_of
 from tuner.parameters import PARAMETERS
@@ -90,8 +80,8 @@ class TestTheRace:
 
     def test_names_the_winner_by_its_seeds_and_not_by_the_searchs(self) -> None:
         asked = question(({}, 400), ({"lr": 1e-3}, 60), (BETTER, 120))
-        answer, missing = so_far(asked, looking_up(noisy(by_lr)))
-        assert missing is None and answer.race and answer.verdict
+        answer = so_far(asked, looking_up(noisy(by_lr)))
+        assert answer.is_complete and answer.race and answer.verdict
         assert answer.race.winner.number == 2 == answer.verdict.number
         assert answer.verdict.decision is Decision.BETTER
         assert answer.verdict.search_value == 120
@@ -111,8 +101,8 @@ class TestTheRace:
     def test_that_the_baseline_wins_ends_without_a_test(self) -> None:
         runs: list[Run] = []
         asked = question(({}, 400), ({"lr": 1e-3}, 60))
-        answer, missing = so_far(asked, looking_up(noisy(lambda run: 200 if run.label == "baseline" else 300), runs))
-        assert missing is None and answer.verdict and answer.path is None
+        answer = so_far(asked, looking_up(noisy(lambda run: 200 if run.label == "baseline" else 300), runs))
+        assert answer.is_complete and answer.verdict and answer.path is None
         assert answer.verdict.decision is Decision.NO_DIFFERENCE and answer.verdict.winner == "baseline"
         assert {ledger_of(run.seed) for run in runs} == {"race"}
 
@@ -121,21 +111,21 @@ class TestTheRace:
             mean = (300.0 if run.params["lr"] == BETTER["lr"] else 100.0) + run.seed // 10_000 % 7
             return RunResult(Outcome(1000, 10_000, None, mean))
 
-        answer, _ = so_far(question(({}, 1000), (BETTER, 1000)), lookup)
+        answer = so_far(question(({}, 1000), (BETTER, 1000)), lookup)
         assert answer.race and answer.race.measure == "best mean reward"
         assert answer.verdict and answer.verdict.decision is Decision.BETTER
         assert "more" in answer.verdict.sentence and answer.verdict.effect
         assert answer.verdict.effect.value == pytest.approx(200, abs=1)
 
     def test_on_one_seed_shows_no_difference_and_no_interval(self) -> None:
-        answer, _ = so_far(question(({}, 400), (BETTER, 100), seeds=1), looking_up(noisy(by_lr)))
+        answer = so_far(question(({}, 400), (BETTER, 100), seeds=1), looking_up(noisy(by_lr)))
         assert answer.verdict and answer.verdict.decision is Decision.NO_DIFFERENCE
         assert "unknown from one seed" in answer.verdict.sentence and "inf" not in answer.verdict.sentence
 
     def test_that_every_run_fails_in_is_not_won_by_luck(self) -> None:
-        answer, _ = so_far(question(({}, 400), (BETTER, 100)), lambda run: RunResult(None, "non-finite"))
+        answer = so_far(question(({}, 400), (BETTER, 100)), lambda run: RunResult(None, "non-finite"))
         assert answer.verdict and answer.verdict.decision is Decision.NO_DIFFERENCE
-        json.dumps(to_json(answer.race), allow_nan=False)
+        json.dumps(plain(answer.race), allow_nan=False)
 
     def test_of_a_search_that_found_nothing_but_the_baseline_is_not_run(self) -> None:
         for asked in (
@@ -144,20 +134,20 @@ class TestTheRace:
             question(({}, 400), ({}, 400)),
             question(({}, 4), ({}, 5), seeds=0),
         ):
-            answer, missing = so_far(asked, lambda run: None)
-            assert missing is None and answer.is_complete and answer.race is None and answer.verdict is None
+            answer = so_far(asked, lambda run: None)
+            assert answer.is_complete and answer.race is None and answer.verdict is None
 
     def test_of_a_baseline_that_failed_is_not_run(self) -> None:
         asked = question(({}, 400), (BETTER, 100))
         failed = replace(asked.records[0], state=TrialState.FAILED, value=None, outcome=None)
-        assert not replace(asked, records=[failed, *asked.records[1:]]).can_be_asked
+        assert not can_be_asked(replace(asked, records=[failed, *asked.records[1:]]))
 
     def test_a_worse_winner_is_called_worse(self) -> None:
         def truth(run: Run) -> float:
             is_test = ledger_of(run.seed) == "test"
             return 300 if (run.label == "baseline") != is_test else 200
 
-        answer, _ = so_far(question(({}, 400), (BETTER, 100)), looking_up(noisy(truth)))
+        answer = so_far(question(({}, 400), (BETTER, 100)), looking_up(noisy(truth)))
         assert answer.verdict and answer.verdict.decision is Decision.WORSE
         assert "more" in answer.verdict.sentence
 
@@ -167,16 +157,17 @@ class TestTheRace:
 
 
 class TestInterrupted:
-    def test_it_says_which_stage_lacks_runs_and_goes_on_to_the_same_answer(self) -> None:
+    def test_it_goes_on_to_the_same_answer_and_runs_nothing_twice(self) -> None:
         asked = question(({}, 400), ({"lr": 1e-3}, 60), (BETTER, 120))
-        whole, _ = so_far(asked, looking_up(noisy(by_lr)))
+        whole = so_far(asked, looking_up(noisy(by_lr)))
         done: dict[str, RunResult] = {}
         seen: Counter[str] = Counter()
         while True:  # killed before each single run in turn
-            answer, stage = so_far(asked, lambda run: done.get(f"{run.folder}/{run.name}"))
-            if stage is None:
+            answer = so_far(asked, lambda run: done.get(f"{run.folder}/{run.name}"))
+            if answer.is_complete:
                 break
-            run = next(run for run in stage.runs if f"{run.folder}/{run.name}" not in done)
+            todo = stages(asked, Answer(), lambda run: done.get(f"{run.folder}/{run.name}"))
+            stage, run = next((s, r) for s in todo for r in s.runs if f"{r.folder}/{r.name}" not in done)
             done[f"{run.folder}/{run.name}"] = looking_up(noisy(by_lr))(run)
             seen[stage.name] += 1
         assert answer == whole
@@ -185,8 +176,8 @@ class TestInterrupted:
     def test_what_is_known_so_far_is_shown(self) -> None:
         asked = question(({}, 400), (BETTER, 120))
         lookup = looking_up(noisy(by_lr))
-        answer, stage = so_far(asked, lambda run: lookup(run) if ledger_of(run.seed) == "race" else None)
-        assert stage and stage.name == "test" and answer.race and answer.verdict is None
+        answer = so_far(asked, lambda run: lookup(run) if ledger_of(run.seed) == "race" else None)
+        assert answer.race and answer.verdict is None and not answer.is_complete
 
     def test_a_stage_that_was_not_run_cannot_be_passed(self) -> None:
         todo = stages(question(({}, 400), (BETTER, 120)), Answer(), lambda run: None)
@@ -198,7 +189,7 @@ class TestInterrupted:
 class TestThePath:
     def path(self, truth: Callable[[Run], float], changes: Mapping[str, Any] = BETTER, **more: Any) -> Any:
         asked = question(({}, 400), (changes, 100), seeds=20, **more)
-        answer, _ = so_far(asked, looking_up(noisy(truth)))
+        answer = so_far(asked, looking_up(noisy(truth)))
         assert answer.path is not None
         return answer.path
 
@@ -254,7 +245,7 @@ class TestThePath:
     def test_never_takes_more_than_300_runs(self, changes: int, seeds: int) -> None:
         choosing, measuring = path_seeds(seeds)
         assert choosing >= 1 and measuring >= 1 and choosing + measuring <= max(2, min(seeds, 15))
-        assert path_size(changes, seeds) <= MOST_PATH_RUNS
+        assert path_size(changes, seeds) <= 300
 
     def test_takes_what_was_said_before(self) -> None:
         space = SPACE
@@ -265,7 +256,7 @@ class TestThePath:
             return RunResult(outcome_of(noisy(lambda run: 300 if run.label == "baseline" else 200)(run)))
 
         asked = question(({}, 400), ({name: 0.1 for name in space.params}, 100), seeds=20, space=space)
-        answer, _ = so_far(asked, lookup)
+        answer = so_far(asked, lookup)
         assert answer.path is not None
         assert answer.path.runs == sum(folder == "path" for folder, _ in runs) == race_size(20, 3, 10)["path"]
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from tuner.answer import Run, RunResult, Stage
+from tuner.answer.parts import Run, RunResult, Stage
 from tuner.episodes import Outcome
-from tuner.live import LinesView, SweepState, TerminalView, in_time, render, view_for
+from tuner.live import LinesView, TerminalView, in_time, render, view_for
+from tuner.progress import SweepState
 from tuner.space import Choice, Float, SearchSpace
 from tuner.study import SweepStudy, TrialRecord, TrialState
 
@@ -421,7 +422,7 @@ class TestTheAnswer:
         self, state: SweepState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = 100.0
-        monkeypatch.setattr("tuner.live.time.monotonic", lambda: now)
+        monkeypatch.setattr("tuner.progress.time.monotonic", lambda: now)
         state.on_stage(Stage("race", [RUN] * 10), 4)
         assert state.answer_time_left() is None
         for _ in range(3):
@@ -429,9 +430,21 @@ class TestTheAnswer:
         now = 106.0  # two seconds a run: 3 are left of the race, 34 may follow
         assert state.answer_time_left() == (6.0, 74.0)
 
+    def test_the_time_left_of_a_path_holds_the_rounds_to_come(
+        self, study: SweepStudy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = 100.0
+        monkeypatch.setattr("tuner.progress.time.monotonic", lambda: now)
+        state = SweepState(study, 1, 1, None, RUNS)
+        state.on_stage(Stage("path", [RUN] * 12), 0)
+        for _ in range(10):
+            state.on_run(RUN, RunResult(Outcome()))
+        now = 110.0  # a second a run: 2 of this round, and of 30 in all 18 that no round has begun yet
+        assert state.answer_time_left() == (2.0, 20.0)
+
     def test_the_time_left_never_passes_the_deadline(self, study: SweepStudy, monkeypatch: pytest.MonkeyPatch) -> None:
         now = 100.0
-        monkeypatch.setattr("tuner.live.time.monotonic", lambda: now)
+        monkeypatch.setattr("tuner.progress.time.monotonic", lambda: now)
         state = SweepState(study, 1, 1, 30.0, RUNS)
         state.on_stage(Stage("race", [RUN] * 10), 0)
         state.on_run(RUN, RunResult(Outcome()))

@@ -12,24 +12,23 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from tuner.answer import Run, RunResult, Stage
-from tuner.episodes import Goal, Outcome
+from tuner.answer.parts import Run, RunResult, Stage
+from tuner.episodes import Outcome
 from tuner.errors import StateError
 from tuner.hooks import MAX_DEATHS, ErrorStopper, RunsSearcher
 from tuner.layout import RunDir
-from tuner.ledger import race_seeds
+from tuner.ledger import seeds_of
 from tuner.runs import RunFolders
 from tuner.space import SearchSpace
 
 SPACE = SearchSpace(env="CartPole-v1", threshold=100, window=5, max_episodes=50)
-GOAL = Goal(100, 5, 50)
 OUTCOME = Outcome(20, 900, 20, 101.5)
-RUNS = [Run("race", "baseline", seed, SPACE.resolve({})) for seed in race_seeds(4)]
+RUNS = [Run("race", "baseline", seed, SPACE.resolve({})) for seed in seeds_of("race", 4)]
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> RunFolders:
-    return RunFolders(RunDir(tmp_path), SPACE, GOAL, "fused")
+    return RunFolders(RunDir(tmp_path), SPACE, "fused")
 
 
 class Notes:
@@ -71,7 +70,7 @@ class FakeTune:
 def test_a_finished_run_is_read_back_by_a_new_driver(folders: RunFolders, tmp_path: Path) -> None:
     assert folders(RUNS[0]) is None
     folders.finish(RUNS[0], RunResult(OUTCOME, None, 1.5))
-    assert RunFolders(RunDir(tmp_path), SPACE, GOAL, "fused")(RUNS[0]) == RunResult(OUTCOME, None, 1.5)
+    assert RunFolders(RunDir(tmp_path), SPACE, "fused")(RUNS[0]) == RunResult(OUTCOME, None, 1.5)
     config = json.loads((tmp_path / f"race/baseline-s{RUNS[0].seed}/config.json").read_text())
     assert (config["seed"], config["ledger"], config["lr"]) == (RUNS[0].seed, "race", RUNS[0].params["lr"])
 
@@ -80,7 +79,7 @@ def test_a_folder_of_another_configuration_is_refused(folders: RunFolders, tmp_p
     folders.finish(RUNS[0], RunResult(OUTCOME))
     other = Run("race", "baseline", RUNS[0].seed, SPACE.resolve({"gamma": 0.5}))
     with pytest.raises(StateError, match=r"is of another run; remove that folder"):
-        RunFolders(RunDir(tmp_path), SPACE, GOAL, "fused")(other)
+        RunFolders(RunDir(tmp_path), SPACE, "fused")(other)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"outcome": {"x": 1}, "reason": null, "wall_s": 1}'])
@@ -90,7 +89,7 @@ def test_a_result_that_cannot_be_read_is_refused_with_its_folder(
     folders.finish(RUNS[0], RunResult(OUTCOME))
     folders.folder(RUNS[0]).result.write_text(text)
     with pytest.raises(StateError, match=rf"race/baseline-s{RUNS[0].seed}: cannot be read"):
-        RunFolders(RunDir(tmp_path), SPACE, GOAL, "fused")(RUNS[0])
+        RunFolders(RunDir(tmp_path), SPACE, "fused")(RUNS[0])
 
 
 def test_runs_that_are_there_are_not_done_again(folders: RunFolders) -> None:
@@ -129,7 +128,7 @@ def test_a_run_that_was_ended_early_is_done_again_by_the_next_driver(folders: Ru
     tune = FakeTune(folders, Stage("race", RUNS[:1]))
     tune.start()
     tune.end(RUNS[0].name, done=False)
-    assert RunFolders(RunDir(tmp_path), SPACE, GOAL, "fused")(RUNS[0]) is None
+    assert RunFolders(RunDir(tmp_path), SPACE, "fused")(RUNS[0]) is None
 
 
 def test_a_run_that_fails_is_recorded_with_its_reason(folders: RunFolders) -> None:

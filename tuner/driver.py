@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tuner import cluster, environment
-from tuner.answer import PATH, RACE, Answer, Run, RunResult, Stage, race_size, so_far, stages
+from tuner.answer import race_size, so_far, stages
+from tuner.answer.parts import PATH, Answer, Run, RunResult, Stage
 from tuner.files import write_json
 from tuner.hooks import ErrorStopper, QuietSearcher, RunsSearcher, StudySearcher, StudyStopper, Watcher
 from tuner.layout import TrialDir
-from tuner.live import SweepState, view_for
+from tuner.ledger import RACE
+from tuner.live import view_for
 from tuner.plan import Plan, versions
+from tuner.progress import SweepState
 from tuner.reporter import Reporter
 from tuner.signals import StopRequest
 from tuner.study import SweepStudy, TrialRecord
@@ -55,8 +58,8 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
         _write_sweep(plan)
         study = open_study(plan)
         reporter = Reporter(run_dir, study, plan.source.name, plan.engine, plan.race)
-        if is_finished(study, plan.trials) and so_far(reporter.question(), reporter.folders)[1] is None:
-            return reporter.summary() if reporter.is_current() else reporter.write()
+        if is_finished(study, plan.trials) and (answer := reporter.answer()).is_complete:
+            return reporter.write_missing(answer)
         state = SweepState(
             study, plan.trials, parallel, plan.options.time_s, race_size(**plan.race, parameters=len(plan.space.params))
         )
@@ -108,10 +111,7 @@ def _search(work: Work) -> None:
     ]  # fmt: skip
 
     def to_config(record: TrialRecord) -> dict[str, Any]:
-        run = RunConfig(
-            env=plan.space.env, env_config=plan.space.env_config, engine=plan.engine, seed=plan.space.seed,
-            goal=plan.goal, params=record.params,
-        )  # fmt: skip
+        run = RunConfig.of(plan.space, plan.engine, plan.space.seed, record.params)
         return _actor_config(work, plan.run_dir.trial(record.number), run)
 
     searcher = StudySearcher(
@@ -128,7 +128,7 @@ def _search(work: Work) -> None:
 def _answer(work: Work) -> None:
     """Do the runs that the race, its verdict and the path still lack."""
     question, folders = work.reporter.question(), work.reporter.folders
-    if so_far(question, folders)[1] is None:
+    if so_far(question, folders).is_complete:
         return
 
     def to_config(run: Run) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from tuner import cluster
-from tuner.answer import PATH, RACE, TEST, race_size
+from tuner.answer import race_size
+from tuner.answer.parts import PATH
 from tuner.episodes import read_rows
 from tuner.errors import StateError
 from tuner.layout import RunDir
+from tuner.ledger import RACE, TEST
 from tuner.live import in_time
 from tuner.parameters import display
 from tuner.plan import Plan, read_sweep

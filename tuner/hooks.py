@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ray.tune import Stopper
 from ray.tune.search import Searcher
 
-from tuner.answer import Run, RunResult, Stage
+from tuner.answer.parts import Run, RunResult, Stage
 from tuner.episodes import Outcome
 from tuner.runs import RunFolders
 from tuner.study import SweepStudy, TrialRecord

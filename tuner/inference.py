@@ -52,6 +52,10 @@ class Measure:
         reached = outcome.episodes_to_threshold if outcome is not None else None
         return float(self.goal.max_episodes if reached is None else reached)
 
+    def in_unit(self, values: Values) -> tuple[float, ...]:
+        """Values as people read them: a mean reward in its own sign."""
+        return tuple(map(float, values if self.counts_episodes else -values))
+
     @property
     def name(self) -> str:
         """The measure in words."""

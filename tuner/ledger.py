@@ -18,11 +18,7 @@ def ledger_of(seed: int) -> str:
     return RACE if seed < TEST_FROM else TEST
 
 
-def race_seeds(count: int) -> tuple[int, ...]:
-    """The seeds that choose the winner; the first of a longer list are those of a shorter one."""
-    return tuple(RACE_FROM + SPACING * index for index in range(count))
-
-
-def test_seeds(count: int) -> tuple[int, ...]:
-    """The seeds that judge the winner and the baseline, and choose nothing."""
-    return tuple(TEST_FROM + SPACING * index for index in range(count))
+def seeds_of(ledger: str, count: int) -> tuple[int, ...]:
+    """The first seeds of `race`, which choose the winner, or of `test`, which judge it; fewer begin more."""
+    first = {RACE: RACE_FROM, TEST: TEST_FROM}[ledger]
+    return tuple(range(first, first + count * SPACING, SPACING))

@@ -14,7 +14,6 @@ from typing import Any
 
 from tuner import catalog
 from tuner.catalog import Source
-from tuner.episodes import Goal
 from tuner.errors import SpaceChanged, SpaceError, StateError, StudyUnreadable, UsageError
 from tuner.layout import RunDir, safe_name
 from tuner.ledger import MOST_SEEDS
@@ -100,11 +99,6 @@ class Plan:
         seeds = self.options.race_seeds
         return {"seeds": default_race_seeds(self.engine) if seeds is None else seeds,
                 "finalists": self.options.finalists}  # fmt: skip
-
-    @property
-    def goal(self) -> Goal:
-        """What each trial is for, and when it must stop."""
-        return Goal(self.space.threshold, self.space.window, self.space.max_episodes, self.space.max_steps)
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run folder to be gone on with."""

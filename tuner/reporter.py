@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from tuner import checkpoint, export, figures
-from tuner.answer import Answer, Question, so_far
+from tuner.answer import so_far
+from tuner.answer.parts import Answer, Question
 from tuner.episodes import read_rows
 from tuner.errors import ExportFailed
 from tuner.files import replace_folder, write_atomic, write_json
@@ -37,7 +38,7 @@ class Reporter:
         self._space = space
         self._engine = engine
         self._race = race
-        self.folders = RunFolders(run_dir, study.space, study.goal, engine)
+        self.folders = RunFolders(run_dir, study.space, engine)
         self._best_number: int | None = None
         self._written_at = -BEST_EVERY_S
 
@@ -67,28 +68,29 @@ class Reporter:
         """The answer, as far as the runs that there are can give it."""
         question = self.question()
         is_over = all(record.is_finished for record in question.records)
-        return so_far(question, self.folders)[0] if is_over else Answer()
+        return so_far(question, self.folders) if is_over else Answer()
 
     def write(self) -> Summary:
         """Write everything as it stands."""
-        answer = self.answer()
+        return self._write(self.answer())
+
+    def write_missing(self, answer: Answer) -> Summary:
+        """Write everything, unless it is written already: a finished sweep's folder is left as it is."""
+        summary = summarize(self._study, self._space, self._engine, answer)
+        return summary if self._is_written(summary) else self._write(answer)
+
+    def _write(self, answer: Answer) -> Summary:
         self.write_best(answer, with_policy=True)
         summary = self.write_summary(answer)
         self.write_report(summary)
         return summary
 
-    def summary(self) -> Summary:
-        """What there is to say, from what is on disk."""
-        return summarize(self._study, self._space, self._engine, self.answer())
-
-    def is_current(self) -> bool:
-        """Whether what is written is all there is to say."""
+    def _is_written(self, summary: Summary) -> bool:
         try:
             there = json.loads(self._run_dir.summary.read_bytes())
         except (OSError, ValueError):
             return False
-        now = self.summary()
-        if there != json.loads(json.dumps(now.to_json())) or self._run_dir.best.is_dir() != bool(now.best):
+        if there != json.loads(json.dumps(summary.to_json())) or self._run_dir.best.is_dir() != bool(summary.best):
             return False
         return self._run_dir.report.is_file() and self._run_dir.report_md.is_file()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from tuner.answer import Run, RunResult
-from tuner.episodes import Goal, Outcome
+from tuner.answer.parts import Run, RunResult
+from tuner.episodes import Outcome
 from tuner.errors import StateError
 from tuner.files import write_json
 from tuner.layout import RunDir, TrialDir
@@ -17,10 +17,9 @@ from tuner.training import RunConfig
 class RunFolders:
     """What became of each run, as its folder says: a lookup for `tuner.answer`."""
 
-    def __init__(self, run_dir: RunDir, space: SearchSpace, goal: Goal, engine: str) -> None:
+    def __init__(self, run_dir: RunDir, space: SearchSpace, engine: str) -> None:
         self._run_dir = run_dir
         self._space = space
-        self._goal = goal
         self._engine = engine
         self._known: dict[tuple[str, str], RunResult] = {}
 
@@ -51,8 +50,7 @@ class RunFolders:
 
     def config_of(self, run: Run) -> RunConfig:
         """Everything that determines a run; its seed is not the search's."""
-        space = self._space
-        return RunConfig(space.env, self._engine, run.seed, self._goal, run.params, space.env_config)
+        return RunConfig.of(self._space, self._engine, run.seed, run.params)
 
     def folder(self, run: Run) -> TrialDir:
         """Where a run is kept."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuner.episodes import Goal
 from tuner.errors import SpaceError, nearest
 from tuner.ledger import RACE_FROM
 from tuner.parameters import OLDER_NAMES, PARAMETERS, Parameter, current_names, default_params, display, parse_params
@@ -175,6 +176,11 @@ class SearchSpace:
             problems = self._fit_problems()
         if problems:
             raise SpaceError(problems)
+
+    @property
+    def goal(self) -> Goal:
+        """What every run is for, and when it must stop."""
+        return Goal(self.threshold, self.window, self.max_episodes, self.max_steps)
 
     def resolve(self, suggested: Mapping[str, Any]) -> dict[str, Any]:
         """Every PPO parameter of a trial: the baseline's values, overlaid with `suggested`, made to fit the batch.

@@ -30,7 +30,7 @@ from optuna.samplers import (
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from tuner.episodes import Goal, Outcome, score
+from tuner.episodes import Outcome, score
 from tuner.errors import StudyUnreadable, UsageError
 from tuner.space import Choice, Domain, Float, Int, SearchSpace
 
@@ -100,7 +100,7 @@ class SweepStudy:
             UsageError: a grid of more than 10,000 combinations.
         """
         self.space = space
-        self.goal = Goal(space.threshold, space.window, space.max_episodes, space.max_steps)
+        self.goal = space.goal
         self._url = storage
         self._ids: dict[int, int] = {}
         self._sampler = sampler

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuner.answer import Answer, Verdict, to_json
+from tuner.answer.parts import Answer, Verdict
+from tuner.files import plain
 from tuner.parameters import display
 from tuner.plan import versions
 from tuner.study import SweepStudy, TrialRecord, TrialState
@@ -39,7 +40,7 @@ class Summary:
             "threshold": self.threshold, "window": self.window,
             "trials": dict(self.trials), "baseline": self.baseline, "best": self.best,
             "seeds": {"search": [self.seed], "race": race and [*race.seeds], "test": verdict and [*verdict.seeds]},
-            "race": to_json(race), "verdict": verdict and _verdict(verdict), "path": to_json(self.answer.path),
+            "race": plain(race), "verdict": verdict and _verdict(verdict), "path": plain(self.answer.path),
             "cost_s": dict(self.cost_s), "versions": versions(),
         }  # fmt: skip
 
@@ -130,7 +131,7 @@ def best_of(study: SweepStudy, answer: Answer) -> TrialRecord | None:
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     """The verdict with its interval in front, which is what most readers want of it."""
-    values: dict[str, Any] = to_json(verdict)
+    values: dict[str, Any] = plain(verdict)
     effect = values["effect"]
     return {"decision": values.pop("decision"), "interval": effect and [effect["low"], effect["high"]], **values}
 

@@ -17,6 +17,7 @@ from tuner.files import write_json
 from tuner.layout import TrialDir
 from tuner.ledger import ledger_of
 from tuner.ppo import engine as engines
+from tuner.space import SearchSpace
 
 CHECKPOINT_EVERY_S = 15.0
 
@@ -31,6 +32,11 @@ class RunConfig:
     goal: Goal
     params: Mapping[str, Any]
     env_config: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, space: SearchSpace, engine: str, seed: int, params: Mapping[str, Any]) -> RunConfig:
+        """A run of one of a space's configurations."""
+        return cls(space.env, engine, seed, space.goal, params, space.env_config)
 
     def to_json(self) -> dict[str, Any]:
         """One flat mapping: PPO's parameters by PPOConfig's names, and beside them what else the run needs."""
@@ -149,7 +155,7 @@ class Training:
         self._saved_at = time.monotonic()
 
     def close(self) -> None:
-        """Free the engine and the table's file."""
+        """Free the engine and the table's file, and the checkpoints of a finished run whose policy nobody wants."""
         self._engine.close()
         self._table.close()
         if self.is_finished and not self._keeps_policy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.answer import Step
+from tuner.answer.parts import Step
 from tuner.importance import Importance
 from tuner.inference import Decision, Effect
 from tuner.narrative.wording import count, listed, number

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.figures import BASELINE_COLOUR, BEST_COLOUR, THRESHOLD_COLOUR, curves_csv
+from tuner.files import plain
 from tuner.inference import Decision, Estimate
 from tuner.narrative.wording import capital
 from tuner.page.content import Band, Report, name_of
@@ -42,15 +43,6 @@ class Chart:
     def to_json(self) -> dict[str, Any]:
         """What the page's script hands to Plotly; a number that is not finite is a gap."""
         return {"data": plain(self.data), "layout": plain(self.layout)}
-
-
-def plain(value: Any) -> Any:
-    """JSON values; null for a number that is not finite."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def themes() -> dict[str, Any]:
@@ -161,8 +153,7 @@ def race_chart(report: Report) -> Chart | None:
     data: list[dict[str, Any]] = []
     for place, entry in enumerate(race.entries):
         colour = BASELINE_COLOUR if entry.number == 0 else BEST_COLOUR if place == 0 else OTHER_COLOUR
-        dots = [(seed, value if counts else -value) for seed, value in zip(race.seeds, entry.values, strict=True)]
-        dots = [(seed, value) for seed, value in dots if math.isfinite(value)]
+        dots = [(seed, value) for seed, value in zip(race.seeds, entry.values, strict=True) if math.isfinite(value)]
         missed = [counts and value >= budget for _, value in dots]
         data.append({
             "type": "scatter", "mode": "markers", "x": [value for _, value in dots],

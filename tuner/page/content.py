@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tuner.answer import BASELINE, RACE, Answer, Entry, Race, Run
+from tuner.answer.parts import BASELINE, Answer, Entry, Race, Run
 from tuner.episodes import Goal, Row, read_rows
 from tuner.errors import StateError
 from tuner.importance import Importances, importances
 from tuner.inference import Measure
 from tuner.layout import RunDir, TrialDir
+from tuner.ledger import RACE
 from tuner.runs import RunFolders
 from tuner.space import SearchSpace
 from tuner.study import SweepStudy, TrialRecord, TrialState
@@ -64,8 +65,7 @@ class Report:
     @property
     def goal(self) -> Goal:
         """What every run is for."""
-        space = self.space
-        return Goal(space.threshold, space.window, space.max_episodes, space.max_steps)
+        return self.space.goal
 
     @property
     def measure(self) -> Measure:

@@ -11,7 +11,7 @@ from tuner.narrative.wording import count, number
 from tuner.page.content import Report, name_of
 from tuner.page.phrases import (
     KINDS,
-    duration,
+    costs,
     effect,
     estimate,
     figure,
@@ -114,8 +114,7 @@ def tiles(report: Report) -> list[Tile]:
         two = list({entry.number: entry for entry in first}.values())[:2]
         shown = [_tile(report, entry.number, entry.estimate, entry.reached, len(race.seeds)) for entry in two]
     counts = ", ".join(f"{amount} {state}" for state, amount in report.summary.trials.items())
-    costs = [f"{part} {duration(seconds)}" for part, seconds in report.summary.cost_s.items() if seconds]
-    shown.append(Tile("trials", number(sum(report.summary.trials.values())), "; ".join([counts, *costs])))
+    shown.append(Tile("trials", number(sum(report.summary.trials.values())), "; ".join([counts, *costs(report)])))
     return shown
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tuner.answer import effect_in_words
+from tuner.answer.words import effect_in_words
 from tuner.inference import Decision, Effect, Estimate
 from tuner.narrative.wording import number
 from tuner.page.content import Report
@@ -40,6 +40,11 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def costs(report: Report) -> list[str]:
+    """What each part of the sweep took: `search 69 s`."""
+    return [f"{part} {duration(seconds)}" for part, seconds in report.summary.cost_s.items() if seconds]
 
 
 def figure(value: float) -> str:

@@ -13,7 +13,7 @@ from tuner.ledger import SPACING
 from tuner.narrative.wording import capital, count, number
 from tuner.page import captions, causes, charts, findings, repeat, search_charts
 from tuner.page.content import Report
-from tuner.page.phrases import duration, shown
+from tuner.page.phrases import costs, shown
 from tuner.study import TrialRecord
 
 TEMPLATE = "report.html.j2"
@@ -196,8 +196,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
     cost = [f"search {count(len(report.records), 'trial')}"]
     cost += [f"{part} {count(amount, 'run')}" for part, amount in runs if amount]
     found.append(("runs", ", ".join(cost)))
-    seconds = [f"{part} {duration(taken)}" for part, taken in summary.cost_s.items() if taken]
-    found.append(("wall-clock time", ", ".join(seconds) or "unknown"))
+    found.append(("wall-clock time", ", ".join(costs(report)) or "unknown"))
     found.append(("versions", ", ".join(f"{name} {version}" for name, version in sweep["versions"].items())))
     for former in sweep.get("former_versions", []):
         found.append(("versions before", ", ".join(f"{name} {version}" for name, version in former.items())))
