@@ -4,12 +4,19 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 AS_ROOT = $(shell test "$$(id -u)" = 0 || echo sudo -n)
 
-.PHONY: cartpole test chromium check format bench clean
+.PHONY: cartpole soccer soccer-worker test chromium check format bench clean
 
 cartpole: $(VENV)/installed
 	$(BIN)/python -m tuner.sweep cartpole --time 15m $(ARGS)
 
-test: $(VENV)/installed-test chromium
+soccer: $(VENV)/installed soccer-worker
+	$(BIN)/python -m tuner.sweep soccer $(ARGS)
+
+# Without an old interpreter this says so, and soccer is played on the field.
+soccer-worker: $(VENV)/installed
+	@$(BIN)/python -m tuner.doctor --install-soccer || echo "soccer is played on the field alone" >&2
+
+test: $(VENV)/installed-test soccer-worker chromium
 	$(BIN)/python -m pytest
 
 # The tests of the page drive a browser; where there is none, Debian's is installed, if that can be done unasked.
@@ -29,7 +36,7 @@ format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/installed-bench
-	$(BIN)/python -m benchmarks.speed $(ARGS) && $(BIN)/python -m benchmarks.parity && $(BIN)/python -m benchmarks.tricks
+	$(BIN)/python -m benchmarks.speed $(ARGS) && $(BIN)/python -m benchmarks.parity && $(BIN)/python -m benchmarks.tricks && $(BIN)/python -m benchmarks.soccer
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

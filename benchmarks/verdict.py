@@ -17,6 +17,7 @@ from tuner.answer import stages
 from tuner.answer.parts import Answer, Question, Run, RunResult
 from tuner.episodes import Outcome, score
 from tuner.inference import Decision
+from tuner.judgement import Judgement, MatchRecord
 from tuner.space import Float, SearchSpace
 from tuner.study import TrialRecord, TrialState
 
@@ -24,6 +25,7 @@ from tuner.study import TrialRecord, TrialState
 TABLE = json.loads((Path(__file__).parent / "results" / "parity.json").read_text())["episodes_to_threshold"]["fused"]
 SPREAD = np.array(list(TABLE.values()), dtype=np.float64)
 SEEDS = 20
+MATCHES = 120  # of a judged run, as the soccer judge has them played
 NAMES = ("lr", "gamma", "lambda_", "clip_param", "entropy_coeff", "vf_loss_coeff", "kl_coeff", "kl_target", "grad_clip",
          "vf_clip_param")  # fmt: skip
 SPACE = SearchSpace(
@@ -42,6 +44,9 @@ def main() -> None:
     print(f"all alike: called better in {called_better(count, 1.0):.1%} of {count} sweeps")
     for factor in (0.7, 0.8, 0.9):
         print(f"one needs {1 - factor:.0%} fewer episodes: called better in {called_better(count, factor):.1%}")
+    for seeds in (5, 8, 20):
+        found = [f"{judged_better(count, seeds, more):.1%}" for more in (0.0, 0.1, 0.2)]
+        print(f"judged on {seeds} seeds, one takes 0, 10, 20 points of 100 more: called better in {', '.join(found)}")
     few = max(1, count // 10)
     for factor in (0.5, 0.7):
         found = [finds_the_one(sweep, factor) for sweep in range(few)]
@@ -58,6 +63,18 @@ def called_better(count: int, factor: float) -> float:
     return sum(verdict is not None and verdict.decision is Decision.BETTER for verdict in decisions) / count
 
 
+def judged_better(count: int, seeds: int, more: float) -> float:
+    """The same of sweeps with a judge, where one finalist takes so much more of the points, the others half of them."""
+
+    def truth(params: Mapping[str, Any]) -> float:
+        return 0.5 + more if params["lr"] == 0.1 else 0.5
+
+    decisions = [
+        simulated(sweep, truth, with_path=False, seeds=seeds, is_judged=True).verdict for sweep in range(count)
+    ]
+    return sum(verdict is not None and verdict.decision is Decision.BETTER for verdict in decisions) / count
+
+
 def finds_the_one(sweep: int, factor: float) -> bool:
     """Whether the path's first step is the only parameter that matters, and says that it helped."""
 
@@ -70,11 +87,20 @@ def finds_the_one(sweep: int, factor: float) -> bool:
     )  # fmt: skip
 
 
-def simulated(sweep: int, truth: Factor, *, with_path: bool) -> Answer:
-    """The answer to one simulated sweep; a run's episodes are a random one of the table's, times what is true of it."""
+def simulated(sweep: int, truth: Factor, *, with_path: bool, seeds: int = SEEDS, is_judged: bool = False) -> Answer:
+    """The answer to one simulated sweep; a run's episodes are a random one of the table's, times what is true of it.
+
+    Of a judged one the truth is the mean share of points; that of a run's policy lies around it by 0.1, one standard
+    deviation.
+    """
 
     def lookup(run: Run) -> RunResult:
         draw = np.random.default_rng([sweep, run.seed, *(round(10 * run.params[name]) for name in NAMES)])
+        if is_judged:
+            share = float(np.clip(draw.normal(truth(run.params), 0.1), 0.0, 1.0))
+            wins = int(draw.binomial(MATCHES, share))
+            judgement = Judgement.of_matches([MatchRecord("all", "both", wins, 0, MATCHES - wins)])
+            return RunResult(Outcome(1000, 100_000, None, 400.0), judgement=judgement)
         episodes = min(1000, max(50, round(truth(run.params) * float(draw.choice(SPREAD)))))
         reached = episodes if episodes < 1000 else None
         return RunResult(Outcome(episodes, 100 * episodes, reached, 475.0 if reached else 400.0))
@@ -86,9 +112,9 @@ def simulated(sweep: int, truth: Factor, *, with_path: bool) -> Answer:
         value = score(outcome, question.goal)
         return TrialRecord(number, TrialState.COMPLETE, params, changes, 1, value, outcome, None, 1.0)
 
-    question = Question(SPACE, [], SEEDS, 3, random_trials=10)
+    question = Question(SPACE, [], seeds, 3, random_trials=10)
     others = [record(number, lr=number / 10, **{name: 0.1 for name in NAMES[1:]}) for number in (1, 2, 3)]
-    question = Question(SPACE, [record(0), *others], SEEDS, 3, random_trials=10)
+    question = Question(SPACE, [record(0), *others], seeds, 3, random_trials=10)
     answer = Answer()
     for _ in stages(question, answer, lookup):
         if answer.verdict is not None and not with_path:

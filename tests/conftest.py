@@ -13,6 +13,8 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
+from tuner.envs.soccer import interpreter
+
 ROOT = Path(__file__).parent.parent
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -64,6 +66,16 @@ def read_study(path: Path) -> list[FrozenTrial]:
 def tree(path: Path) -> dict[str, bytes]:
     """Every file under `path` with its bytes."""
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="session")
+def soccer_worker() -> interpreter.WorkerEnvironment:
+    """The environment of the real soccer-twos, built where it is missing."""
+    if sys.platform != "linux":
+        pytest.skip("the bridge needs Linux")
+    if interpreter.problem() and interpreter.find() is None:
+        pytest.skip("no Python 3.8 to 3.10 on this machine")
+    return interpreter.install()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from tuner.answer import can_be_asked, stages
 from tuner.answer.parts import Answer, Run, RunResult
 from tuner.episodes import EpisodeTable, Outcome
 from tuner.files import write_json
+from tuner.judgement import Judgement, MatchRecord
 from tuner.layout import TrialDir
 from tuner.plan import Plan, SweepOptions
 from tuner.reporter import Reporter
@@ -29,6 +30,18 @@ def episodes_needed(params: Mapping[str, Any]) -> float:
     away = math.log10(params["lr"] / 2e-3)
     epochs = {4: 1.3, 6: 1.0, 10: 0.8, 20: 0.6, 30: 0.55}.get(params["num_epochs"], 1.0)
     return 190 * math.exp(0.9 * away * away) * epochs * (0.75 if params["lambda_"] <= 0.9 else 1.0)
+
+
+def matches_of(run: Run) -> Judgement:
+    """Matches that a configuration takes the more of, the less it trains: the other way round than its curve."""
+    random = np.random.default_rng([run.seed, run.params["num_epochs"]])
+    share = float(np.clip(1.1 - 0.06 * run.params["num_epochs"] + random.normal(0, 0.05), 0.05, 0.95))
+    records = []
+    for opponent, ease in (("still", 1.0), ("random", 0.8), ("chaser", 0.4)):
+        for side in ("blue", "orange"):
+            wins, draws, losses = random.multinomial(20, [share * ease, 0.05, 0.95 - share * ease]).tolist()
+            records.append(MatchRecord(opponent, side, wins, draws, losses))
+    return Judgement.of_matches(records)
 
 
 class InventedSweep:
@@ -64,7 +77,10 @@ class InventedSweep:
         self.study.add_cost("search", 41.5)
         return self
 
-    def race(self, most_runs: int = 10_000, fate: Callable[[Run], str | None] = lambda run: None) -> InventedSweep:
+    def race(
+        self, most_runs: int = 10_000, fate: Callable[[Run], str | None] = lambda run: None,
+        judge: Callable[[Run], Judgement | None] = lambda run: None,
+    ) -> InventedSweep:  # fmt: skip
         """Do the runs of the answer, one stage after the other, or as many of them."""
         question, folders = self.reporter.question(), self.reporter.folders
         for stage in stages(question, Answer(), folders) if can_be_asked(question) else ():
@@ -75,7 +91,9 @@ class InventedSweep:
                     most_runs -= 1
                     outcome = self._train(folders.folder(run), run.seed, run.params)
                     reason = fate(run)
-                    folders.finish(run, RunResult(None, reason) if reason else RunResult(outcome, None, 1.5))
+                    folders.finish(
+                        run, RunResult(None, reason) if reason else RunResult(outcome, None, 1.5, judge(run))
+                    )
             self.study.add_cost("path" if stage.name == "path" else "race", 12.25)
         return self
 

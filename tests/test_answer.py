@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.verdict import SEEDS, SPACE, called_better, finds_the_one, simulated
+from benchmarks.verdict import SEEDS, SPACE, called_better, finds_the_one, judged_better, simulated
 from search_spaces.cartpole import space as cartpole
 from tuner.answer import can_be_asked, race_size, so_far, stages
 from tuner.answer.parts import Answer, Question, Run, RunResult
@@ -19,6 +20,7 @@ from tuner.answer.race import entrants
 from tuner.episodes import Outcome, score
 from tuner.files import plain
 from tuner.inference import Decision
+from tuner.judgement import Judgement, MatchRecord
 from tuner.ledger import ledger_of
 from tuner.parameters import PARAMETERS
 from tuner.space import SearchSpace
@@ -50,6 +52,18 @@ def looking_up(episodes: Callable[[Run], int], asked: list[Run] | None = None) -
         if asked is not None:
             asked.append(run)
         return RunResult(outcome_of(episodes(run)))
+
+    return lookup
+
+
+def judging(truth: Callable[[Run], float]) -> Callable[[Run], RunResult]:
+    """Runs that all learn as fast, with a judge who finds the truth, spread over seeds by a few matches of 100."""
+
+    def lookup(run: Run) -> RunResult:
+        wins = round(100 * truth(run)) + (0, 2, -1, -2, 1)[run.seed // 10_000 % 5]
+        records = [MatchRecord(name, side, wins, 0, 100 - wins) for name in ("still", "chaser")
+                   for side in ("blue", "orange")]  # fmt: skip
+        return RunResult(outcome_of(300), judgement=Judgement.of_matches(records))
 
     return lookup
 
@@ -117,6 +131,58 @@ class TestTheRace:
         assert "more" in answer.verdict.sentence and answer.verdict.effect
         assert answer.verdict.effect.value == pytest.approx(200, abs=1)
 
+    def test_that_is_judged_follows_the_judge_and_not_the_reward(self) -> None:
+        asked = question(({}, 400), ({"lr": 1e-3}, 60), (BETTER, 390), seeds=5)
+        answer = so_far(asked, judging(lambda run: 0.8 if run.params["lr"] == BETTER["lr"] else 0.5))
+        assert answer.is_complete and answer.race and answer.verdict and answer.verdict.effect and answer.path
+        assert answer.race.measure == "share of points in matches"
+        assert [entry.number for entry in answer.race.entries] == [2, 0, 1]
+        assert answer.verdict.decision is Decision.BETTER and answer.verdict.search_value is None
+        assert answer.verdict.effect.kind == "difference" and answer.verdict.effect.value == pytest.approx(
+            0.3, abs=0.03
+        )
+        assert re.fullmatch(
+            r"Better than the baseline: trial 2 takes \d\d % of the points in its matches \(interquartile mean, 95 % "
+            r"interval \d\d to \d\d\) on 5 unseen seeds, the baseline \d\d % \(\d\d to \d\d\): \d\d percentage points "
+            r"more \(\d\d to \d\d\)\.",
+            answer.verdict.sentence,
+        )
+        assert list(answer.path.steps[0].changes) == ["lr"]
+        assert answer.path.steps[0].effect.value == pytest.approx(0.3, abs=0.03)
+
+    def test_that_is_judged_counts_the_matches_of_each_opponent_and_side(self) -> None:
+        answer = so_far(question(({}, 400), (BETTER, 390), seeds=5), judging(lambda run: 0.8))
+        assert answer.race and answer.verdict and answer.verdict.decision is Decision.NO_DIFFERENCE
+        for entry in answer.race.entries:
+            assert [(found.opponent, found.side) for found in entry.matches] == [
+                ("still", "blue"), ("still", "orange"), ("chaser", "blue"), ("chaser", "orange"),
+            ]  # fmt: skip
+            for found in entry.matches:
+                assert (found.wins, found.draws, found.losses) == (5 * 80, 0, 5 * 20)
+                assert found.win_rate.value == pytest.approx(0.8)
+        json.dumps(plain(answer.race) | plain(answer.verdict), allow_nan=False)
+
+    def test_that_is_judged_without_matches_tells_of_scores(self) -> None:
+        def lookup(run: Run) -> RunResult:
+            score = (2.5 if run.params["lr"] == BETTER["lr"] else -1.25) + run.seed // 10_000 % 3 / 8
+            return RunResult(outcome_of(300), judgement=Judgement(score))
+
+        answer = so_far(question(({}, 400), (BETTER, 390), seeds=6), lookup)
+        assert answer.race and answer.race.measure == "score of the judge" and answer.race.winner.matches == ()
+        assert answer.verdict and answer.verdict.sentence == (
+            "Better than the baseline: trial 1 gets a score of 2.62 (interquartile mean, 95 % interval 2.53 to 2.72) "
+            "on 6 unseen seeds, the baseline -1.12 (-1.22 to -1.03): 3.75 more (3.75 to 3.75)."
+        )
+
+    def test_that_is_judged_counts_a_run_whose_judge_failed_as_the_worst(self) -> None:
+        def lookup(run: Run) -> RunResult:
+            failed = run.label == "baseline" and run.seed % 20_000
+            return RunResult(None, "judge a:b: no") if failed else judging(lambda run: 0.5)(run)
+
+        answer = so_far(question(({}, 400), (BETTER, 390), seeds=4), lookup)
+        assert answer.race and answer.race.winner.number == 1
+        assert answer.race.entries[1].values[1] == -float("inf") and answer.race.entries[1].reached == 2
+
     def test_on_one_seed_shows_no_difference_and_no_interval(self) -> None:
         answer = so_far(question(({}, 400), (BETTER, 100), seeds=1), looking_up(noisy(by_lr)))
         assert answer.verdict and answer.verdict.decision is Decision.NO_DIFFERENCE
@@ -154,6 +220,10 @@ class TestTheRace:
     def test_calls_equals_better_in_at_most_5_of_100_sweeps_and_a_true_30_percent_in_at_least_80(self) -> None:
         assert called_better(1000, 1.0) <= 0.05
         assert called_better(100, 0.7) >= 0.80
+
+    def test_that_is_judged_calls_equals_better_in_at_most_5_of_100_sweeps_and_finds_20_points(self) -> None:
+        assert judged_better(200, 8, 0.0) <= 0.05
+        assert judged_better(50, 8, 0.2) >= 0.80
 
 
 class TestInterrupted:

@@ -242,7 +242,11 @@ def test_the_list_shows_name_environment_first_line_and_file() -> None:
 def test_a_users_own_space_is_added_to_ours(tmp_path: Path) -> None:
     written(tmp_path, MINE, "search_spaces/mine.py")
     listed = run("-m", "tuner.sweep", "--list", cwd=tmp_path).stdout
-    assert [line.split()[0] for line in listed.splitlines() if not line.startswith(" ")] == ["cartpole", "mine"]
+    assert [line.split()[0] for line in listed.splitlines() if not line.startswith(" ")] == [
+        "cartpole",
+        "mine",
+        "soccer",
+    ]
 
 
 def test_a_users_own_space_wins_over_ours_of_the_same_name(tmp_path: Path) -> None:

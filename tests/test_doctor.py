@@ -19,7 +19,7 @@ def test_it_tells_what_this_machine_can_run(capsys: pytest.CaptureFixture[str]) 
     assert doctor.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     found = {line.split()[0]: line for line in lines}
-    assert set(found) == {"python", "packages", "cores", "GPUs", "engines", "disk"}
+    assert set(found) == {"python", "packages", "cores", "GPUs", "engines", "soccer", "disk"}
     assert f"ray {version('ray')}" in found["packages"] and platform.python_version() in found["python"]
     assert int(found["cores"].split()[1].rstrip(":")) == len(os.sched_getaffinity(0))
 

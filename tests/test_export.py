@@ -26,11 +26,11 @@ from tests.test_ppo import SMALL
 from tests.test_sweep import rows_of
 from tests.test_training import CONFIG, finish
 from tests.toy import ACTIONS
-from tuner import play
 from tuner.episodes import Goal
 from tuner.errors import ExportFailed
 from tuner.export import rllib_script, write_policy
 from tuner.layout import TrialDir
+from tuner.policy import greedy, load_policy
 from tuner.ppo.config import ppo_config
 from tuner.training import RunConfig
 
@@ -285,7 +285,7 @@ class TestThePolicy:
             expected = module.forward_inference({"obs": batch})["action_dist_inputs"]
             torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-6)
             for observation, output in zip(batch[:3], outputs, strict=False):
-                action = play.greedy_action(module, space, observation.numpy())
+                action = greedy(module, space)(observation.numpy()[None])[0]
                 np.testing.assert_allclose(likeliest(output, space), action, rtol=0, atol=1e-6)
 
     def test_it_is_written_from_a_relative_path_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +315,7 @@ class TestThePolicy:
         checkpoint = TrialDir(tmp_path).checkpoint.resolve()
         write_policy(checkpoint, tmp_path / "policy.pt")
         batch = torch.randn(9, 4)
-        expected = play.load_policy(checkpoint).forward_inference({"obs": batch})["action_dist_inputs"]
+        expected = load_policy(checkpoint).forward_inference({"obs": batch})["action_dist_inputs"]
         torch.testing.assert_close(torch.jit.load(tmp_path / "policy.pt")(batch), expected, rtol=0, atol=1e-6)
 
     def test_images_go_in_as_they_are(self, tmp_path: Path) -> None:

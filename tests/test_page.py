@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.browser import Opened, executable, opened, running
-from tests.invented import InventedSweep, multiply
+from tests.invented import InventedSweep, matches_of, multiply
 from tuner.figures import BASELINE_COLOUR, BEST_COLOUR, THRESHOLD_COLOUR
 from tuner.layout import RunDir
 from tuner.page.charts import INK, OTHER_COLOUR, PAPER, RULE, WORSE_COLOUR
@@ -25,10 +26,15 @@ from tuner.summary import summarize
 
 executable()  # without a browser nothing here is worth a skip
 
-CASES = ("whole", "one", "failures", "unreached", "interrupted", "won", "open", "many")
+CASES = ("whole", "one", "failures", "unreached", "interrupted", "won", "open", "judged", "many")
 WAYS = ((390, "dark"), (1440, "light"), (390, "light"), (1440, "dark"))
 FIXED = {"lr_anneal_steps": "none", "gamma": "0.99", "clip_param": "0.2", "entropy_coeff": "0", "vf_loss_coeff": "0.5",
          "num_envs_per_env_runner": "8", "fcnet_activation": "tanh"}  # fmt: skip
+JUDGED = """
+from dataclasses import replace
+from search_spaces.cartpole import space as cartpole
+space = replace(cartpole, judge="tests.judged:by_low_actions")
+"""
 HOSTILE = "ValueError: </script><script>document.title = 'taken'</script><img src=x onerror=alert(1)> | `x` *y*"
 
 
@@ -61,6 +67,8 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             lambda record: "non-finite loss" if record.number == 3 else None, trials=20
         ),
     }
+    (out / "judged.py").write_text(JUDGED)
+    made["judged"] = sweep("judged", str(out / "judged.py"), trials=14, race_seeds=6).search().race(judge=matches_of)
     multiply(made["many"].run_dir.study, 106)
     for name, one in made.items():
         start = time.process_time()
@@ -253,6 +261,31 @@ class TestWhatItSays:
         assert re.search(r"On the path it was step 1: \d+\s% fewer \(.*?\), shown to be better\.", text)
         assert re.search(r"Its importance in the search: \d+\s% \(\d+\s% to \d+\s%\), place \d of 6\.", text)
 
+    def test_a_judged_race_is_told_in_points_and_its_search_in_episodes(self, sweeps: dict[str, Path]) -> None:
+        text = words(page_of(sweeps["judged"])).replace("\N{NO-BREAK SPACE}", " ")
+        assert re.search(r"Better than the baseline: trial \d+ takes \d\d % of the points in its matches \(", text)
+        assert re.search(r"On the path it was step 1: \d+ percentage points more \(\d+ to \d+\), shown to be", text)
+        assert "The search&#39;s own figure" not in text, "the search has no figure of the judge's"
+        assert "Episodes to the threshold: fewer is better" in text and "episodes to 475" not in text
+
+    def test_the_matches_of_winner_and_baseline_stand_beside_each_other(
+        self, sweeps: dict[str, Path], browser: Browser
+    ) -> None:
+        verdict = json.loads((sweeps["judged"] / "summary.json").read_text())["verdict"]
+        with opened(browser, sweeps["judged"] / "report.html") as page:
+            table = page.page.get_by_role("region", name="The matches").locator("tbody tr")
+            rows = [[cell.strip() for cell in row.locator("td").all_text_contents()] for row in table.all()]
+        text = (sweeps["judged"] / "report.md").read_text()
+        assert len(rows) == 12
+        for row, found in zip(rows[::2], verdict["winner_matches"], strict=True):
+            assert row[:3] == [found["opponent"], found["side"], f"trial {verdict['number']}"]
+            assert row[3:6] == [str(found[name]) for name in ("wins", "draws", "losses")]
+            rate = found["win_rate"]
+            assert row[6] == f"{100 * rate['value']:.0f}\N{NO-BREAK SPACE}%"
+            assert rate["low"] < rate["value"] < rate["high"]
+            assert " ".join(f"| {' | '.join(row)} |".split()) in text
+        assert {row[2] for row in rows[1::2]} == {"the baseline"}
+
     def test_a_failed_run_of_the_race_is_named(self, sweeps: dict[str, Path]) -> None:
         assert re.search(r"1 of 8 runs of the baseline FAILED: out of memory\.", words(page_of(sweeps["whole"])))
 
@@ -269,6 +302,8 @@ class TestWhatItSays:
                              "was not measured"]),
             ("won", ["no difference shown", "no finalist did better than the baseline", "the baseline was not beaten",
                      "too optimistic"]),
+            ("judged", ["A judge, tests.judged:by_low_actions, and not the training reward compares the runs",
+                        "All matches on the seeds of the test"]),
             ("open", ["no verdict: no race was run", "This sweep has no threshold", "It had no threshold to reach"]),
             ("many", ["A dot is one of every 4 trials", "Not drawn, for they have no score: 106 FAILED"]),
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,6 +138,47 @@ def test_a_run_folder_of_another_sweep_is_refused_with_the_difference(
 def test_a_run_folder_of_another_space_is_refused(finished: FinishedSweep, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main(["gym:Acrobot-v1", "--name", "cartpole", "--out", str(finished.path.parent)]) == 3
     assert 'env is "CartPole-v1" there, "Acrobot-v1" here' in capsys.readouterr().err
+
+
+def test_a_run_folder_from_before_there_were_judges_is_gone_on_with(
+    finished: FinishedSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished.path, tmp_path / "cartpole", symlinks=True))
+    there = json.loads((run / "sweep.json").read_text())
+    for name in ("judge", "race_seeds"):
+        del there["definition"][name]
+    (run / "sweep.json").write_text(json.dumps(there))
+    words = [*finished.words[:-1], str(tmp_path)]
+    assert sweep.main(words) == 0
+    judged = {**there["definition"], "judge": "mine:judge"}
+    (run / "sweep.json").write_text(json.dumps(there | {"definition": judged}))
+    assert sweep.main(words) == 3
+    assert 'judge is "mine:judge" there, None here' in capsys.readouterr().err
+
+
+def test_a_spaces_own_number_of_race_seeds_is_the_default_and_may_change(tmp_path: Path) -> None:
+    def plan(own: int, **options: Any) -> Plan:
+        (tmp_path / "mine.py").write_text(
+            f"from tuner.space import SearchSpace\nspace = SearchSpace(env='CartPole-v1', race_seeds={own})\n"
+        )
+        return Plan.of(str(tmp_path / "mine.py"), SweepOptions(out=str(tmp_path), **options))
+
+    first = plan(5)
+    assert first.race["seeds"] == 5
+    assert plan(5, race_seeds=7).race["seeds"] == 7 and plan(5, engine="rllib").race["seeds"] == 0
+    first.run_dir.make().sweep.write_text(json.dumps(first.to_json()))
+    assert plan(6).race["seeds"] == 6
+
+
+def test_a_judge_that_is_not_there_is_refused_before_anything_is_written(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "mine.py").write_text(
+        "from tuner.space import SearchSpace\nspace = SearchSpace(env='CartPole-v1', judge='no_such_module:judge')\n"
+    )
+    assert sweep.main(["./mine.py"]) == 2
+    assert "judge 'no_such_module:judge': cannot be imported" in capsys.readouterr().err
+    assert not (here / "runs").exists()
 
 
 def test_auto_goes_on_with_the_engine_that_a_folder_was_begun_with(

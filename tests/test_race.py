@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from scipy.stats import trim_mean
 
-from tests.conftest import Command, tree
+from tests.conftest import ROOT, Command, tree
+from tests.judged import STANDING
 from tuner.ledger import seeds_of
 
 pytestmark = pytest.mark.ray
@@ -210,3 +211,53 @@ def test_fewer_race_seeds_show_that_part_of_the_race(raced: Path, command: Comma
     assert summary["race"] is None and summary["verdict"] is None and summary["path"] is None
     assert command("sweep", *WORDS, "--out", str(raced.parent)).returncode == 0
     assert summary_of(raced)["verdict"] is not None
+
+
+@pytest.fixture(scope="module")
+def judged(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep whose race is judged by what its training does not reward; see `tests.judged`."""
+    out = tmp_path_factory.mktemp("judged")
+    done = command("sweep", "tests/judged.py", "--sampler", "grid", "--out", out, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return out / "judged"
+
+
+def test_a_judged_race_is_won_by_the_judges_choice_and_not_by_the_rewards(judged: Path) -> None:
+    race = summary_of(judged)["race"]
+    assert race["measure"] == "share of points in matches"
+    winner, baseline = race["entries"]
+    assert (winner["params"]["lr"], baseline["label"]) == (STANDING, "baseline")
+    assert baseline["search"]["best_mean"] > winner["search"]["best_mean"] + 1, "by reward the baseline had won"
+    for entry in (winner, baseline):
+        found = [json.loads((judged / f"race/{entry['label']}-s{seed}/result.json").read_text())
+                 for seed in seeds_of("race", 3)]  # fmt: skip
+        scores = [result["judgement"] and result["judgement"]["score"] for result in found]
+        assert entry["values"] == scores
+        played = [record for result in found if result["judgement"] for record in result["judgement"]["records"]]
+        assert sum(matches["wins"] for matches in entry["matches"]) == sum(record["wins"] for record in played)
+
+
+def test_a_run_whose_judge_fails_is_failed_with_the_reason(judged: Path) -> None:
+    folder = judged / f"race/baseline-s{seeds_of('race', 2)[1]}"
+    found = json.loads((folder / "result.json").read_text())
+    reason = "judge tests.judged:by_low_actions: ZeroDivisionError: nothing to judge"
+    assert (found["outcome"], found["judgement"], found["reason"]) == (None, None, reason)
+    assert f"1 of 6 runs of the baseline FAILED: {reason}" in (judged / "report.html").read_text()
+
+
+def test_the_search_is_not_judged_and_no_run_of_the_race_leaves_a_policy(judged: Path) -> None:
+    for folder in (judged / "trials").iterdir():
+        assert "judge" not in json.loads((folder / "config.json").read_text())
+    for folder in (judged / "race").iterdir():
+        assert json.loads((folder / "config.json").read_text())["judge"] == "tests.judged:by_low_actions"
+        assert {path.name for path in folder.iterdir()} == {"config.json", "episodes.csv", "result.json"}
+
+
+def test_a_judged_answer_is_given_again_from_what_is_on_disk(judged: Path, command: Command) -> None:
+    before = summary_of(judged)
+    assert before["verdict"]["winner_matches"] and "percentage points" in before["verdict"]["sentence"]
+    (judged / "summary.json").unlink()
+    done = command("report", str(judged), cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert summary_of(judged) == before
+    assert command("doctor", str(judged)).returncode == 0

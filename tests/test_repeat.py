@@ -51,6 +51,15 @@ def test_its_words_make_the_same_plan(options: dict[str, Any], tmp_path: Path) -
     assert again.options.gpus_per_trial == plan.options.gpus_per_trial
 
 
+@pytest.mark.parametrize("seeds", [None, 5, 20])
+def test_a_spaces_own_number_of_race_seeds_is_not_repeated(seeds: int | None, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from tuner.space import SearchSpace\nspace = SearchSpace(env='CartPole-v1', race_seeds=5)\n"
+    )
+    _, words = asked(str(tmp_path / "mine.py"), tmp_path, race_seeds=seeds)
+    assert words[words.index("--trials") + 2 :] == (["--race-seeds", "20"] if seeds == 20 else [])
+
+
 def test_a_deadline_is_left_out_because_it_ends_a_sweep_early_and_makes_no_other(tmp_path: Path) -> None:
     assert "--time" not in asked("cartpole", tmp_path, time_s=60.0)[1]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tuner.answer.parts import Run, RunResult, Stage
 from tuner.episodes import Outcome
 from tuner.errors import StateError
 from tuner.hooks import MAX_DEATHS, ErrorStopper, RunsSearcher
+from tuner.judgement import Judgement, MatchRecord
 from tuner.layout import RunDir
 from tuner.ledger import seeds_of
 from tuner.runs import RunFolders
@@ -75,6 +76,21 @@ def test_a_finished_run_is_read_back_by_a_new_driver(folders: RunFolders, tmp_pa
     assert (config["seed"], config["ledger"], config["lr"]) == (RUNS[0].seed, "race", RUNS[0].params["lr"])
 
 
+def test_a_judgement_is_kept_and_older_results_have_none(tmp_path: Path) -> None:
+    space = replace(SPACE, judge="tests.judged:by_low_actions")
+    found = RunResult(OUTCOME, None, 1.5, Judgement(0.75, (MatchRecord("noise", "left", 1, 1, 0),)))
+    RunFolders(RunDir(tmp_path), space, "fused").finish(RUNS[0], found)
+    assert RunFolders(RunDir(tmp_path), space, "fused")(RUNS[0]) == found
+    with pytest.raises(StateError, match="is of another run"):  # it was judged, and is not to be any more
+        RunFolders(RunDir(tmp_path), SPACE, "fused")(RUNS[0])
+    older = RunFolders(RunDir(tmp_path), SPACE, "fused").folder(RUNS[1])
+    RunFolders(RunDir(tmp_path), SPACE, "fused").finish(RUNS[1], RunResult(OUTCOME))
+    values = json.loads(older.result.read_text())
+    del values["judgement"]
+    older.result.write_text(json.dumps(values))
+    assert RunFolders(RunDir(tmp_path), SPACE, "fused")(RUNS[1]) == RunResult(OUTCOME)
+
+
 def test_a_folder_of_another_configuration_is_refused(folders: RunFolders, tmp_path: Path) -> None:
     folders.finish(RUNS[0], RunResult(OUTCOME))
     other = Run("race", "baseline", RUNS[0].seed, SPACE.resolve({"gamma": 0.5}))
@@ -129,6 +145,14 @@ def test_a_run_that_was_ended_early_is_done_again_by_the_next_driver(folders: Ru
     tune.start()
     tune.end(RUNS[0].name, done=False)
     assert RunFolders(RunDir(tmp_path), SPACE, "fused")(RUNS[0]) is None
+
+
+def test_what_the_judge_said_of_a_run_is_recorded(folders: RunFolders) -> None:
+    found = Judgement(0.75, (MatchRecord("noise", "left", 1, 1, 0),))
+    tune = FakeTune(folders, Stage("race", RUNS[:1]))
+    tune.start()
+    tune.end(RUNS[0].name, judgement=found)
+    assert folders(RUNS[0]) == RunResult(OUTCOME, None, 1.5, found)
 
 
 def test_a_run_that_fails_is_recorded_with_its_reason(folders: RunFolders) -> None:

@@ -441,3 +441,55 @@ def test_all_problems_of_what_is_fixed_are_listed_at_once() -> None:
 def test_a_fixed_batch_too_small_for_the_rest_of_the_space_is_refused() -> None:
     with pytest.raises(SpaceError, match="is larger than the smallest train_batch_size, 16"):
         cartpole.fixing({"train_batch_size": "16"})
+
+
+def of_the_environment(**changes: Any) -> SearchSpace:
+    settings: dict[str, Any] = {
+        "env": "CartPole-v1", "env_config": {"sutton_barto_reward": False, "other": 1},
+        "params": {"env_config.sutton_barto_reward": Choice(False, True)},
+    }  # fmt: skip
+    return SearchSpace(**(settings | changes))
+
+
+def test_a_parameter_of_the_environment_has_its_baseline_in_env_config() -> None:
+    space = of_the_environment()
+    assert space.resolve({})["env_config.sutton_barto_reward"] is False
+    assert space.resolve({"env_config.sutton_barto_reward": True})["env_config.sutton_barto_reward"] is True
+    assert "env_config.other" not in space.resolve({})
+    assert SearchSpace.from_json(json.loads(json.dumps(space.to_json()))) == space
+
+
+def test_a_parameter_of_the_environment_without_its_baseline_is_a_problem() -> None:
+    with pytest.raises(SpaceError, match=r'widen it, or change env_config\["sutton_barto_reward"\]'):
+        of_the_environment(env_config={})
+
+
+def test_a_parameter_of_the_environment_can_be_fixed_from_text() -> None:
+    fixed = of_the_environment().fixing({"env_config.sutton_barto_reward": "true", "env_config.new": "a name"})
+    assert fixed.env_config == {"sutton_barto_reward": True, "other": 1, "new": "a name"}
+    assert not fixed.params and not any(name.startswith("env_config.") for name in fixed.resolve({}))
+
+
+def test_a_parameter_of_the_environment_holds_plain_values_only() -> None:
+    with pytest.raises(SpaceError, match="must be a number, a text, true or false"):
+        of_the_environment().fixing({"env_config.other": [1, 2]})
+
+
+@pytest.mark.parametrize("judge", ["", "judges", "judges:", ":judge", "my judges:judge", "a:b:c", "a.b:c()", 3, print])
+def test_a_judge_is_named_and_never_imported(judge: Any) -> None:
+    assert space_of(judge="no.such_module:judge").judge == "no.such_module:judge"
+    (problem,) = problems_of(judge=judge)
+    assert problem.startswith(f"judge = {judge!r}: must be the name of a function") and "module:function" in problem
+
+
+@pytest.mark.parametrize("seeds", [-1, 1001, 2.0, True, None])
+def test_race_seeds_are_as_many_as_there_are(seeds: Any) -> None:
+    assert space_of(race_seeds=0).race_seeds == 0 and space_of(race_seeds=1000).race_seeds == 1000
+    assert problems_of(race_seeds=seeds) == [
+        f"race_seeds = {seeds!r}: must be a whole number from 0, which leaves the race out, to 1000"
+    ]
+
+
+def test_a_space_from_before_there_were_judges_has_none() -> None:
+    older = {name: value for name, value in cartpole.to_json().items() if name not in ("judge", "race_seeds")}
+    assert SearchSpace.from_json(older) == cartpole

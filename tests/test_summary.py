@@ -18,7 +18,17 @@ FAILED = FINISHED | {"state": "FAILED", "episodes_to_threshold": None, "best_mea
 
 def summary(trials: dict[str, int], baseline: dict[str, Any] | None, best: dict[str, Any] | None) -> Summary:
     return Summary(
-        "cartpole", "rllib", 475, 50, trials, baseline, best, {"search": 1.0, "race": None, "path": None}, 10
+        "cartpole",
+        "CartPole-v1",
+        {},
+        "rllib",
+        475,
+        50,
+        trials,
+        baseline,
+        best,
+        {"search": 1.0, "race": None, "path": None},
+        10,
     )
 
 

@@ -116,8 +116,10 @@ class TestAFinishedSweep:
 
     def test_the_summary_has_the_keys_of_the_interface(self, finished: FinishedSweep) -> None:
         summary = json.loads((finished.path / "summary.json").read_text())
-        assert set(summary) == {"format", "space", "engine", "paths", "threshold", "window", "trials", "baseline",
-                                "best", "seeds", "race", "verdict", "path", "cost_s", "versions"}  # fmt: skip
+        assert set(summary) == {"format", "space", "env", "env_config", "engine", "paths", "threshold", "window",
+                                "trials", "baseline", "best", "seeds", "race", "verdict", "path", "cost_s",
+                                "versions"}  # fmt: skip
+        assert summary["env"] == "CartPole-v1" and summary["env_config"] == {}
         assert summary["engine"] == "fused" and summary["paths"] == {"compiled": 6}
         assert {"number", "params", "seed", "episodes_to_threshold", "best_mean", "attempts"} <= set(summary["best"])
         assert summary["race"] is None and summary["verdict"] is None

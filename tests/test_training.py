@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tests.judged import space as judged
 from tests.test_ppo import SMALL
 from tests.test_sweep import rows_of
 from tuner.episodes import Goal
@@ -134,3 +135,18 @@ def test_a_reward_that_is_not_finite_fails_the_run_and_never_becomes_a_row(tmp_p
         training.advance(1.0)
     training.close()
     assert "nan" not in (tmp_path / "episodes.csv").read_text()
+
+
+def test_a_run_of_the_race_is_judged_and_one_of_the_search_is_not(tmp_path: Path) -> None:
+    params = judged.resolve({})
+    searched, raced = (RunConfig.of(judged, "fused", seed, params) for seed in (3, 1_000_000_000))
+    assert (searched.judge, raced.judge) == (None, judged.judge)
+    assert "judge" not in searched.to_json(), "older folders hold none"
+    assert RunConfig.from_json(json.loads(json.dumps(raced.to_json()))) == raced
+    training = Training(replace(raced, goal=Goal(None, 10, max_episodes=20)), TrialDir(tmp_path), keeps_policy=False)
+    while not training.is_finished:
+        training.advance(1.0)
+    found = training.judgement()
+    training.close()
+    assert found is not None and [record.matches for record in found.records] == [40, 40]
+    assert found.score == sum(record.points for record in found.records) / 80

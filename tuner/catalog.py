@@ -114,12 +114,14 @@ def _raised(error: BaseException, path: Path) -> str:
 def _from_gymnasium(text: str) -> Source:
     import gymnasium
 
+    from tuner import envs
+
     env = text.removeprefix(GYM_PREFIX)
     module, _, name = env.rpartition(":")
     try:
         if module:
             importlib.import_module(module)
-        spec = gymnasium.spec(name)
+        spec = gymnasium.spec(envs.anywhere(name))
     except (gymnasium.error.Error, ImportError) as error:
         hint = nearest(name, gymnasium.registry)
         raise UsageError(f"space {text!r}: Gymnasium has no such environment: {first_line(error)}{hint}") from error

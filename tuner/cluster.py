@@ -20,6 +20,7 @@ from tuner.startup import resting_collector
 _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own tables, which its verbose=0 does not silence
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a path in an env_config is meant from where the command was given
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # tuner.signals handles all three signals alike

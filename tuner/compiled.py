@@ -23,7 +23,8 @@ FASTMATH = {"reassoc", "contract", "nsz", "arcp", "afn"}
 def _sources_hash() -> str:
     """One hash over all files with compiled code: Numba's cache does not notice that an imported helper changed."""
     here = Path(__file__).parent
-    files = [Path(__file__), *sorted((here / "ppo").glob("*kernels.py")), *sorted((here / "envs").glob("*.py"))]
+    patterns = ("compiled.py", "ppo/*kernels.py", "envs/*.py", "envs/soccer/kernels.py", "envs/soccer/pitch.py")
+    files = [file for pattern in patterns for file in sorted(here.glob(pattern))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""`tuner doctor [RUN]`: what this machine can run, and whether a run folder is sound. Changes nothing."""
+"""`tuner doctor [RUN]`: what this machine can run, and whether a run folder is sound; installs nothing unasked."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from tuner import command
+from tuner.envs.soccer import interpreter
 from tuner.episodes import Goal, outcome_of, read_rows
 from tuner.errors import EXIT_STATE, StateError
 from tuner.files import manifest_problem
 from tuner.layout import RunDir, TrialDir
+from tuner.parameters import ENV_PREFIX
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,11 +28,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = command.parser("doctor", __doc__)
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder to examine")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("run", nargs="?", metavar="RUN", help="a run folder to examine")
+    what.add_argument(
+        "--install-soccer",
+        action="store_true",
+        help="prepare what the real soccer-twos needs: its own environment under a Python of 3.8 to 3.10",
+    )
     return parser
 
 
 def _main(args: argparse.Namespace) -> int:
+    if args.install_soccer:
+        environment = interpreter.install()
+        print(f"soccer-twos {interpreter.PACKAGE} under Python {environment.version} is ready at {environment.path}")
+        return 0
     if args.run is None:
         for name, finding in machine_findings():
             print(f"{name:<9} {finding}")
@@ -58,7 +70,23 @@ def machine_findings() -> Iterator[tuple[str, str]]:
     yield "cores", f"{machine.cpus}: that many trials at once, one core each"
     yield "GPUs", str(machine.gpus) if machine.gpus else "none that torch sees"
     yield "engines", "fused (compiled, torch), rllib"
+    yield from _soccer_findings()
     yield "disk", f"{shutil.disk_usage('.').free / 1e9:.0f} GB free here"
+
+
+def _soccer_findings() -> Iterator[tuple[str, str]]:
+    """What plays Soccer-Twos here."""
+    yield "soccer", "field: in this process, on every machine"
+    if reason := "the bridge needs Linux" if sys.platform != "linux" else interpreter.problem():
+        yield "soccer", f"stand-in, unity: not here; {reason}"
+        return
+    environment = interpreter.worker_environment()
+    package = f"soccer-twos {interpreter.PACKAGE} under Python {environment.version}"
+    yield "soccer", f"stand-in: {package} at {environment.path}"
+    if environment.binary.is_file():
+        yield "soccer", f"unity: {environment.binary}"
+    else:
+        yield "soccer", "unity: give your player's path as env_path; without one, the package downloads it at first use"
 
 
 def run_problems(run_dir: RunDir) -> Iterator[str]:
@@ -85,9 +113,13 @@ def run_problems(run_dir: RunDir) -> Iterator[str]:
         folder = run_dir.trial(record.number)
         try:
             config = json.loads(folder.config.read_bytes())
+            config |= {ENV_PREFIX + key: value for key, value in config["env_config"].items()}
             rows = read_rows(folder.episodes)
         except (OSError, ValueError, StateError) as error:
             yield f"{folder.path}: {error}"
+            continue
+        except (KeyError, TypeError, AttributeError):
+            yield f"{folder.config}: is not the configuration of a run"
             continue
         for name, value in record.params.items():
             if config.get(name) != value:

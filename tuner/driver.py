@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tuner import cluster, environment
+from tuner import cluster, environment, judgement
 from tuner.answer import race_size, so_far, stages
 from tuner.answer.parts import PATH, Answer, Run, RunResult, Stage
 from tuner.files import write_json
@@ -44,10 +44,12 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
         stream: where the live view goes; None shows none.
 
     Raises:
-        UsageError: the environment or the machine cannot do it; nothing was changed.
+        UsageError: the environment, the judge or the machine cannot do it; nothing was changed.
         StateError: the run folder cannot be used; nothing was changed.
     """
     environment.check(plan.space.env, plan.space.env_config)
+    if plan.space.judge:
+        judgement.load(plan.space.judge)
     machine = cluster.machine()
     holds = cluster.trials_at_once(machine, plan.cpus_per_trial, plan.options.gpus_per_trial)
     parallel = min(plan.options.parallel or holds, holds)

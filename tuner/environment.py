@@ -8,8 +8,9 @@ from typing import Any
 import gymnasium
 from gymnasium import spaces
 
+from tuner import envs
 from tuner.catalog import first_line
-from tuner.errors import UsageError, nearest
+from tuner.errors import SweepError, UsageError, nearest
 
 
 def make(env: str, env_config: Mapping[str, Any], **options: Any) -> gymnasium.Env[Any, Any]:
@@ -19,7 +20,9 @@ def make(env: str, env_config: Mapping[str, Any], **options: Any) -> gymnasium.E
         UsageError: it does not exist or cannot be made.
     """
     try:
-        return gymnasium.make(env, **env_config, **options)
+        return gymnasium.make(envs.anywhere(env), **env_config, **options)
+    except SweepError:
+        raise
     except (gymnasium.error.NameNotFound, gymnasium.error.VersionNotFound, gymnasium.error.NamespaceNotFound) as error:
         hint = nearest(env, gymnasium.registry)
         raise UsageError(f"env {env!r}: Gymnasium has no such environment: {first_line(error)}{hint}") from error
@@ -37,6 +40,8 @@ def check(env: str, env_config: Mapping[str, Any]) -> None:
     """
     made = make(env, env_config)
     observation, action = made.observation_space, made.action_space
+    if envs.is_multi_agent(env, env_config):  # all agents have one policy, and so the same spaces
+        observation, action = (next(iter(space.values())) for space in (observation, action))  # type: ignore[attr-defined]
     made.close()
     if not (isinstance(observation, spaces.Box) and len(observation.shape) in (1, 3)):
         raise UsageError(

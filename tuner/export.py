@@ -13,10 +13,11 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
+from tuner import envs
 from tuner.catalog import first_line
 from tuner.errors import ExportFailed
 from tuner.files import write_atomic
-from tuner.play import load_policy
+from tuner.policy import load_policy
 from tuner.training import RunConfig
 
 _WIDTH = 120
@@ -37,8 +38,13 @@ def rllib_script(config: Mapping[str, Any]) -> str:
 
     Where the run's engine was `rllib` it gives the very episodes of the run, as long as the run was never resumed:
     RLlib seeds all generators itself, and one thread of torch adds up as a trial's does.
+
+    Raises:
+        ExportFailed: several agents play.
     """
     run = RunConfig.from_json(config)
+    if envs.is_multi_agent(run.env, run.env_config):
+        raise ExportFailed(f"{run.env}: the script counts the episodes of one agent, and here several play")
     goal = run.goal
     script = _chosen(_SCRIPT, {"same": run.engine == "rllib", "steps": goal.max_steps is not None})
     return Template(script).substitute(
@@ -105,9 +111,10 @@ def _calls(run: RunConfig) -> list[_Call]:
     anneal_steps = training.pop("lr_anneal_steps")
     if anneal_steps is not None:
         training["lr"] = [[0, training["lr"]], [anneal_steps, 0.0]]
+    env_config = {"env_config": run.env_config} if run.env_config else {}
     lines = [{name: training.pop(name) for name in names if name in training} for names in _TRAINING] + [training]
     return [
-        _Call(".environment", {"env": run.env} | ({"env_config": run.env_config} if run.env_config else {})),
+        _Call(".environment", {"env": envs.anywhere(run.env)} | env_config),
         _Call(".env_runners", runners),
         *(_Call(".training", line) for line in lines if line),
         _Call(".rl_module", {"model_config": _Call("DefaultModelConfig", network)}),

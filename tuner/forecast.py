@@ -71,9 +71,10 @@ def _race(plan: Plan) -> str:
     """What the answer may cost, in runs."""
     runs = race_size(**plan.race, parameters=len(plan.space.params))
     if not runs:
-        return "none; --race-seeds 20 has the winner proven on unseen seeds"
+        return f"none; --race-seeds {plan.space.race_seeds or 20} has the winner proven on unseen seeds"
     parts = f"{runs[RACE]} runs choose the winner, {runs[TEST]} judge it, at most {runs[PATH]} say why"
-    return f"{plan.race['finalists']} finalists on {plan.race['seeds']} unseen seeds: {parts}"
+    judge = f"; {plan.space.judge} compares their policies" if plan.space.judge else ""
+    return f"{plan.race['finalists']} finalists on {plan.race['seeds']} unseen seeds: {parts}{judge}"
 
 
 def _largest_network(plan: Plan) -> int:

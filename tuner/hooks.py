@@ -285,7 +285,7 @@ class RunsSearcher(QuietSearcher):
             return RunResult(None, f"its process died {MAX_DEATHS} times", wall_s)
         if last.get("failed"):
             return RunResult(None, last["failed"], wall_s)
-        return RunResult(outcome_in(last), None, wall_s) if last.get("done") else None
+        return RunResult(outcome_in(last), None, wall_s, last.get("judgement")) if last.get("done") else None
 
 
 def outcome_in(result: Mapping[str, Any]) -> Outcome:

@@ -19,7 +19,7 @@ ACTIVATIONS = ("relu", "tanh", "swish", "silu", "linear")
 class Parameter:
     """One PPO parameter: what it may hold and what RLlib's PPOConfig gives it."""
 
-    kind: str  # float, int, bool, str or layers
+    kind: str  # float, int, bool, str, layers, or plain: any of the first four
     default: Any
     low: float = -math.inf
     high: float = math.inf
@@ -31,7 +31,9 @@ class Parameter:
         """Why `value` cannot be used, or None when it can."""
         if value is None:
             return None if self.nullable else f"must be {self.expects()}"
-        if self.kind == "bool":
+        if self.kind == "plain":
+            valid = isinstance(value, (bool, str)) or (_is_number(value) and math.isfinite(value))
+        elif self.kind == "bool":
             valid = isinstance(value, bool)
         elif self.kind == "str":
             valid = value in self.choices
@@ -45,7 +47,9 @@ class Parameter:
 
     def expects(self) -> str:
         """The valid values in words."""
-        if self.kind == "bool":
+        if self.kind == "plain":
+            words = "a number, a text, true or false"
+        elif self.kind == "bool":
             words = "true or false"
         elif self.kind == "str":
             words = "one of " + ", ".join(self.choices)
@@ -84,6 +88,11 @@ class Parameter:
             return None
         if self.kind == "bool":
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(lowered, text)
+        if self.kind == "plain":
+            try:
+                return json.loads(lowered if lowered in ("true", "false") else text)
+            except ValueError:
+                return text
         if self.kind == "layers":
             widths = re.fullmatch(r"\[?\s*(\d+(?:\s*[,x]\s*\d+)*)\s*,?\s*\]?", text)
             return [int(width) for width in re.split("[,x]", widths[1])] if widths else text
@@ -126,6 +135,10 @@ PARAMETERS: dict[str, Parameter] = {
     "vf_share_layers": Parameter("bool", True),
 }
 
+# The environment's own parameters, its keyword arguments: `env_config.KEY`.
+ENV_PREFIX = "env_config."
+_OF_ENVIRONMENT = Parameter("plain", None, nullable=True)
+
 # The notebook's and older RLlib's names.
 OLDER_NAMES = {
     "sgd_minibatch_size": "minibatch_size",
@@ -137,6 +150,19 @@ OLDER_NAMES = {
     "shuffle_sequences": "shuffle_batch_per_epoch",
     "lambda": "lambda_",
 }
+
+
+def parameter(name: str) -> Parameter | None:
+    """What is known of a parameter of PPO or of the environment; None where there is none of that name."""
+    if name.startswith(ENV_PREFIX) and name != ENV_PREFIX:
+        return _OF_ENVIRONMENT
+    return PARAMETERS.get(name)
+
+
+def split(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """PPO's parameters, and the environment's by their own names."""
+    ppo = {name: value for name, value in params.items() if not name.startswith(ENV_PREFIX)}
+    return ppo, {name.removeprefix(ENV_PREFIX): params[name] for name in params.keys() - ppo.keys()}
 
 
 def default_params() -> dict[str, Any]:
@@ -166,11 +192,12 @@ def parse_params(values: Mapping[str, Any], form: str) -> tuple[dict[str, Any], 
     problems: list[str] = []
     for name, value in values.items():
         written = form.format(name=name, value=display(value), text=value)
-        if name not in PARAMETERS:
+        known = parameter(name)
+        if known is None:
             problems.append(f"{written}: unknown PPO parameter{nearest(name, [*PARAMETERS, *OLDER_NAMES])}")
             continue
         try:
-            parsed[name] = PARAMETERS[name].parse(value)
+            parsed[name] = known.parse(value)
         except ValueError as error:
             problems.append(f"{written}: {error}")
     return parsed, problems

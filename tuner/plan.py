@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tuner import catalog
+from tuner import catalog, envs
 from tuner.catalog import Source
 from tuner.errors import SpaceChanged, SpaceError, StateError, StudyUnreadable, UsageError
 from tuner.layout import RunDir, safe_name
@@ -74,6 +74,7 @@ class Plan:
         _check_options(options)
         source = catalog.load(space)
         effective = effective_space(source, options)
+        effective = dataclasses.replace(effective, env_config=envs.explicit(effective.env, effective.env_config))
         trials = effective.trials
         if options.sampler == "grid":
             from tuner.study import check_grid
@@ -97,7 +98,7 @@ class Plan:
     def race(self) -> dict[str, int]:
         """How many finalists race on how many seeds; RLlib's own way is too slow to be raced unasked."""
         seeds = self.options.race_seeds
-        return {"seeds": default_race_seeds(self.engine) if seeds is None else seeds,
+        return {"seeds": default_race_seeds(self.space, self.engine) if seeds is None else seeds,
                 "finalists": self.options.finalists}  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
@@ -150,9 +151,9 @@ class Plan:
         return there
 
 
-def default_race_seeds(engine: str) -> int:
+def default_race_seeds(space: SearchSpace, engine: str) -> int:
     """The seeds of a race where nobody asked for a number."""
-    return 0 if engine == "rllib" else 20
+    return 0 if engine == "rllib" else space.race_seeds
 
 
 def _engine(options: SweepOptions, run_dir: RunDir) -> str:
@@ -272,13 +273,16 @@ _OPTION_OF = {"max_episodes": "--episodes", "max_steps": "--steps", "seed": "--s
               "engine": "--engine"}  # fmt: skip
 
 
+_ADDED_LATER = {"judge": None}  # to the definition: what it was before
+
+
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Each difference in the user's words: `--seed is 10 there, 11 here`."""
+    """Each difference in the user's words: `--seed is 10 there, 11 here`; the race may differ."""
     ours = _flat(json.loads(json.dumps(here)))
-    theirs = _flat({name: there.get(name) for name in here})
+    theirs = _ADDED_LATER | _flat({name: there.get(name) for name in here})
     found = []
     for name in dict.fromkeys([*theirs, *ours]):
-        if theirs.get(name, "absent") != ours.get(name, "absent"):
+        if name != "race_seeds" and theirs.get(name, "absent") != ours.get(name, "absent"):
             word = _OPTION_OF.get(name, name)
             found.append(
                 f"{word} is {_shown(theirs.get(name, 'absent'))} there, {_shown(ours.get(name, 'absent'))} here"

@@ -12,13 +12,15 @@ from tuner.episodes import Episode
 
 
 class EpisodeRecorder(RLlibCallback):
-    """Exact episode metrics at the top level of every result of a single-agent RLlib run.
+    """Exact episode metrics at the top level of every result of an RLlib run.
 
     RLlib hands a callback the last chunk of an episode only, and its own means are NaN in an iteration in which no
     episode ended; this callback adds the chunks up and keeps the last `window` episodes. Each result gets:
 
     - `episodes_total`: episodes that ended since the start;
     - `mean_reward`, `mean_length`: means over the last `window` episodes, fewer at the start, NaN before the first.
+
+    An episode's reward is the sum over its agents, as in RLlib's own metrics.
 
     Use it as `config.callbacks(EpisodeRecorder)`; with remote environment runners the order is that of the runners.
     """
@@ -37,12 +39,16 @@ class EpisodeRecorder(RLlibCallback):
     def on_episode_step(self, *, episode: Any, **kwargs: Any) -> None:
         """Count one environment step."""
         self.env_steps += 1
-        self._returns[episode.id_] = self._returns.get(episode.id_, 0.0) + float(episode.get_rewards(-1))
+        rewards = episode.get_rewards(-1)
+        if isinstance(rewards, dict):  # several agents
+            rewards = sum(rewards.values())
+        self._returns[episode.id_] = self._returns.get(episode.id_, 0.0) + float(rewards)
 
     def on_episode_end(self, *, episode: Any, **kwargs: Any) -> None:
-        """Keep the episode; `episode.t` is its length over all chunks."""
+        """Keep the episode; its length is over all chunks."""
         reward = self._returns.pop(episode.id_, 0.0)
-        self._episodes.append(Episode(reward, int(episode.t), self.env_steps))
+        length = episode.env_t if hasattr(episode, "env_t") else episode.t  # MultiAgentEpisode calls it so
+        self._episodes.append(Episode(reward, int(length), self.env_steps))
 
     def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **kwargs: Any) -> None:
         """Write the exact metrics into the result."""

@@ -6,8 +6,8 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
@@ -129,7 +129,8 @@ class Reporter:
         tmp.mkdir()
         config = json.loads(trial.config.read_bytes())
         write_atomic(tmp / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-        write_atomic(tmp / "rllib.py", export.rllib_script(config))
+        with _left_out("best/rllib.py"):
+            write_atomic(tmp / "rllib.py", export.rllib_script(config))
         write_atomic(tmp / "curves.csv", figures.curves_csv(*rows, goal))
         write_atomic(tmp / "curves.png", figures.curves_png(*rows, goal, title))
         write_atomic(tmp / "curves.html", figures.curves_html(figures.curves_figure(*rows, goal, title)))
@@ -137,15 +138,18 @@ class Reporter:
         if saved is not None:
             shutil.copytree(saved[0], tmp / "checkpoint")
             if with_policy:
-                _write_policy(tmp)
+                with _left_out("best/policy.pt"):
+                    export.write_policy(tmp / "checkpoint", tmp / "policy.pt")
         else:
             logger.warning("%s: has no checkpoint that verifies; best/checkpoint is left out", trial.path)
         replace_folder(tmp, self._run_dir.best)
         self._best_number = best.number
 
 
-def _write_policy(best: Path) -> None:
+@contextmanager
+def _left_out(name: str) -> Iterator[None]:
+    """What cannot be written as a file of its own is left out, and said so."""
     try:
-        export.write_policy(best / "checkpoint", best / "policy.pt")
+        yield
     except ExportFailed as error:
-        logger.warning("best/policy.pt is left out: %s", error)
+        logger.warning("%s is left out: %s", name, error)

@@ -9,6 +9,7 @@ from tuner.answer.parts import Run, RunResult
 from tuner.episodes import Outcome
 from tuner.errors import StateError
 from tuner.files import write_json
+from tuner.judgement import Judgement
 from tuner.layout import RunDir, TrialDir
 from tuner.space import SearchSpace
 from tuner.training import RunConfig
@@ -38,7 +39,9 @@ class RunFolders:
                 values = json.loads(folder.result.read_bytes())
                 config = json.loads(folder.config.read_bytes())
                 outcome = values["outcome"] and Outcome(**values["outcome"])
-                result = RunResult(outcome, values["reason"], values["wall_s"])
+                judged = values.get("judgement")  # older ones have none
+                judgement = judged and Judgement.from_json(judged)
+                result = RunResult(outcome, values["reason"], values["wall_s"], judgement)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise StateError(
                     f"{folder.path}: cannot be read ({type(error).__name__}); remove it, and the run is done again"
@@ -62,5 +65,8 @@ class RunFolders:
         if not folder.config.exists():  # it failed before it began
             write_json(folder.make().config, self.config_of(run).to_json())
         outcome = asdict(result.outcome) if result.outcome else None
-        write_json(folder.result, {"outcome": outcome, "reason": result.reason, "wall_s": round(result.wall_s, 3)})
+        judgement = result.judgement.to_json() if result.judgement else None
+        wall_s = round(result.wall_s, 3)
+        values = {"outcome": outcome, "judgement": judgement, "reason": result.reason, "wall_s": wall_s}
+        write_json(folder.result, values)
         self._known[run.folder, run.name] = result

@@ -10,8 +10,20 @@ from typing import Any
 
 from tuner.episodes import Goal
 from tuner.errors import SpaceError, nearest
-from tuner.ledger import RACE_FROM
-from tuner.parameters import OLDER_NAMES, PARAMETERS, Parameter, current_names, default_params, display, parse_params
+from tuner.judgement import FORM
+from tuner.ledger import MOST_SEEDS, RACE_FROM
+from tuner.parameters import (
+    ENV_PREFIX,
+    OLDER_NAMES,
+    PARAMETERS,
+    Parameter,
+    current_names,
+    default_params,
+    display,
+    parameter,
+    parse_params,
+    split,
+)  # fmt: skip
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
 PRUNERS = ("none", "asha", "median")
@@ -27,7 +39,7 @@ class Float:
 
     def problems(self, parameter: Parameter) -> list[str]:
         """What keeps this range from being searched for `parameter`, one line for each problem."""
-        if parameter.kind != "float":
+        if parameter.kind not in ("float", "plain"):
             return [f"takes {parameter.expects()}; use Int or Choice"]
         return _range_problems(self, parameter)
 
@@ -59,7 +71,7 @@ class Int:
 
     def problems(self, parameter: Parameter) -> list[str]:
         """What keeps this range from being searched for `parameter`, one line for each problem."""
-        if parameter.kind not in ("int", "float"):
+        if parameter.kind not in ("int", "float", "plain"):
             return [f"takes {parameter.expects()}; use Choice"]
         if not all(isinstance(bound, int) for bound in (self.low, self.high, self.step)):
             return ["low, high and step must be whole numbers"]
@@ -130,7 +142,8 @@ class SearchSpace:
     Args:
         env: Gymnasium id, `module:Env-v0` included.
         baseline: PPO parameters that every trial starts from, by PPOConfig's names; the rest are RLlib's defaults.
-        params: the parameters to search, each a Float, Int or Choice that holds the baseline's value.
+        params: the parameters to search, each a Float, Int or Choice that holds the baseline's value; `env_config.KEY`
+            is one of the environment's, whose baseline is in `env_config`.
         threshold: mean reward to reach; None searches for the best mean.
         window: number of episodes in the mean.
         max_episodes: episodes a trial may use.
@@ -139,6 +152,9 @@ class SearchSpace:
         trials: trials in all, the baseline included.
         pruner: `none`, `asha` or `median`.
         env_config: keyword arguments of the environment.
+        judge: "module:function" that judges the final policy of each run of the race, its test and the path, see
+            `tuner.judgement`; None compares these runs by their episodes, as the search does.
+        race_seeds: unseen seeds that choose the winner, and as many that judge it.
 
     Raises:
         SpaceError: with every problem of the space, each naming its key, value and remedy.
@@ -155,6 +171,8 @@ class SearchSpace:
     trials: int = 64
     pruner: str = "none"
     env_config: Mapping[str, Any] = field(default_factory=dict)
+    judge: str | None = None
+    race_seeds: int = 20
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -166,9 +184,12 @@ class SearchSpace:
         baseline, baseline_notes = current_names(self.baseline)
         params, params_notes = current_names(self.params)
         parsed, baseline_problems = parse_params(baseline, 'baseline["{name}"] = {value}')
-        object.__setattr__(self, "baseline", default_params() | parsed)
+        parsed, of_env = split(parsed)
+        of_env |= self.env_config
+        searched = {name: of_env.get(key) for name in params if (key := _env_key(name)) is not None}
+        object.__setattr__(self, "baseline", default_params() | parsed | searched)
         object.__setattr__(self, "params", params)
-        object.__setattr__(self, "env_config", dict(self.env_config))
+        object.__setattr__(self, "env_config", of_env)
         notes = dict.fromkeys([*self.notes, *baseline_notes, *params_notes])
         object.__setattr__(self, "notes", tuple(notes))
         problems += baseline_problems + self._params_problems(baseline.keys() - parsed.keys())
@@ -212,9 +233,11 @@ class SearchSpace:
         parsed, problems = parse_params(named, form)
         if problems:
             raise SpaceError(problems)
+        ppo, of_env = split(parsed)
         return dataclasses.replace(
             self,
-            baseline={**self.baseline, **parsed},
+            baseline={**self.baseline, **ppo},
+            env_config={**self.env_config, **of_env},
             params={name: domain for name, domain in self.params.items() if name not in parsed},
             notes=(*self.notes, *notes),
         )
@@ -264,24 +287,34 @@ class SearchSpace:
             )
         if self.pruner not in PRUNERS:
             found.append(f"pruner = {self.pruner!r}: must be one of {', '.join(PRUNERS)}")
+        if self.judge is not None and not (isinstance(self.judge, str) and FORM.fullmatch(self.judge)):
+            found.append(
+                f'judge = {self.judge!r}: must be the name of a function as "module:function", or None for no judge'
+            )
+        if type(self.race_seeds) is not int or not 0 <= self.race_seeds <= MOST_SEEDS:
+            found.append(
+                f"race_seeds = {self.race_seeds!r}: must be a whole number from 0, which leaves the race out, "
+                f"to {MOST_SEEDS}"
+            )
         return found
 
     def _params_problems(self, unusable: Set[str]) -> list[str]:
         found = []
         for name, domain in self.params.items():
             key = f'params["{name}"] = {domain!r}'
-            if name not in PARAMETERS:
+            known = parameter(name)
+            if known is None:
                 found.append(f"{key}: unknown PPO parameter{nearest(name, [*PARAMETERS, *OLDER_NAMES])}")
             elif not isinstance(domain, (Float, Int, Choice)):
                 found.append(f"{key}: must be a Float, Int or Choice; to fix a parameter, put it into baseline")
             else:
-                problems = domain.problems(PARAMETERS[name])
+                problems = domain.problems(known)
                 found += [f"{key}: {problem}" for problem in problems]
                 value = self.baseline[name]
                 if not problems and name not in unusable and not domain.contains(value):
                     found.append(
                         f"{key}: does not hold the baseline's value {display(value)}; "
-                        f'widen it, or change baseline["{name}"]'
+                        f"widen it, or change {_place(name)}"
                     )
         return found
 
@@ -322,6 +355,17 @@ def _range_problems(domain: Float | Int, parameter: Parameter) -> list[str]:
         if problem := parameter.problem(bound):
             found.append(f"{bound!r} {problem}")
     return found
+
+
+def _env_key(name: str) -> str | None:
+    """The environment's own name of a parameter, None for one of PPO's."""
+    return name.removeprefix(ENV_PREFIX) if name.startswith(ENV_PREFIX) else None
+
+
+def _place(name: str) -> str:
+    """Where a space gives a parameter its baseline."""
+    key = _env_key(name)
+    return f'baseline["{name}"]' if key is None else f'env_config["{key}"]'
 
 
 def _is_real(value: Any) -> bool:

@@ -21,6 +21,8 @@ class Summary:
     """What a sweep found."""
 
     space: str
+    env: str
+    env_config: Mapping[str, Any]
     engine: str
     threshold: float | None
     window: int
@@ -36,7 +38,8 @@ class Summary:
         """What `summary.json` holds; keys whose part was not run are null."""
         race, verdict = self.answer.race, self.answer.verdict
         return {
-            "format": FORMAT, "space": self.space, "engine": self.engine, "paths": dict(self.paths),
+            "format": FORMAT, "space": self.space, "env": self.env, "env_config": dict(self.env_config),
+            "engine": self.engine, "paths": dict(self.paths),
             "threshold": self.threshold, "window": self.window,
             "trials": dict(self.trials), "baseline": self.baseline, "best": self.best,
             "seeds": {"search": [self.seed], "race": race and [*race.seeds], "test": verdict and [*verdict.seeds]},
@@ -111,6 +114,8 @@ def summarize(study: SweepStudy, space: str, engine: str, answer: Answer | None 
     costs = {part: study.cost_s(part) for part in ("search", "race", "path")}
     return Summary(
         space=space,
+        env=study.space.env,
+        env_config=study.space.env_config,
         engine=engine,
         threshold=study.goal.threshold,
         window=study.goal.window,

@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "--race-seeds",
         type=int,
         metavar="N",
-        help="unseen seeds that choose the winner, and as many that judge it; 0: no race (20; on the rllib engine 0)",
+        help="unseen seeds that choose the winner, and as many that judge it; 0: no race (the space's; on rllib 0)",
     )
     add(
         "--set",

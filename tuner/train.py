@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tuner import catalog, command
+from tuner import catalog, command, envs
 from tuner.episodes import Goal
 from tuner.errors import EXIT_DONE, EXIT_TRIALS_FAILED, Interrupted, SpaceError, TrialFailed, UsageError
 from tuner.layout import RunDir, TrialDir, safe_name
@@ -22,7 +22,8 @@ from tuner.plan import SET_FORM
 from tuner.ppo.engine import ENGINES, chosen
 
 _RESULT_EVERY_S = 0.5
-_OWN_KEYS = ("env", "env_config", "engine", "seed", "ledger", "threshold", "window", "max_episodes", "max_steps")
+_OWN_KEYS = ("env", "env_config", "engine", "seed", "ledger", "threshold", "window", "max_episodes", "max_steps",
+             "judge")  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,7 +120,7 @@ def _run_config(
     if engine not in ENGINES:
         raise UsageError(f"{args.config}: engine {engine!r}: must be one of {', '.join(ENGINES)}")
     config = {
-        "env": space.env, "env_config": dict(space.env_config), "engine": engine,
+        "env": space.env, "env_config": envs.explicit(space.env, space.env_config), "engine": engine,
         "seed": seed, "ledger": ledger_of(seed),
         "threshold": space.threshold, "window": space.window,
         "max_episodes": space.max_episodes, "max_steps": space.max_steps, **space.resolve({}),

@@ -14,8 +14,10 @@ from tuner.checkpoint import Counters
 from tuner.episodes import EpisodeTable, Goal, Outcome, score
 from tuner.errors import StateError, TrialFailed
 from tuner.files import write_json
+from tuner.judgement import Judgement, judge
 from tuner.layout import TrialDir
-from tuner.ledger import ledger_of
+from tuner.ledger import SEARCH, ledger_of
+from tuner.parameters import split
 from tuner.ppo import engine as engines
 from tuner.space import SearchSpace
 
@@ -32,11 +34,14 @@ class RunConfig:
     goal: Goal
     params: Mapping[str, Any]
     env_config: Mapping[str, Any] = field(default_factory=dict)
+    judge: str | None = None  # of the final policy, as `module:function`
 
     @classmethod
     def of(cls, space: SearchSpace, engine: str, seed: int, params: Mapping[str, Any]) -> RunConfig:
-        """A run of one of a space's configurations."""
-        return cls(space.env, engine, seed, space.goal, params, space.env_config)
+        """A run of one of a space's configurations; the search's own are not judged."""
+        ppo, of_env = split(params)
+        judged_by = None if ledger_of(seed) == SEARCH else space.judge
+        return cls(space.env, engine, seed, space.goal, ppo, {**space.env_config, **of_env}, judged_by)
 
     def to_json(self) -> dict[str, Any]:
         """One flat mapping: PPO's parameters by PPOConfig's names, and beside them what else the run needs."""
@@ -46,6 +51,7 @@ class RunConfig:
             "seed": self.seed, "ledger": ledger_of(self.seed),
             "threshold": goal.threshold, "window": goal.window,
             "max_episodes": goal.max_episodes, "max_steps": goal.max_steps,
+            **({"judge": self.judge} if self.judge else {}),
             **self.params,
         }  # fmt: skip
 
@@ -55,6 +61,7 @@ class RunConfig:
         rest = {name: value for name, value in values.items() if name != "ledger"}  # it follows from the seed
         goal = Goal(*(rest.pop(name) for name in ("threshold", "window", "max_episodes", "max_steps")))
         own = {name: rest.pop(name) for name in ("env", "env_config", "engine", "seed")}
+        own["judge"] = rest.pop("judge", None)
         return cls(goal=goal, params=rest, **own)
 
 
@@ -143,6 +150,14 @@ class Training:
         if is_last or (not self.is_finished and time.monotonic() - self._saved_at > CHECKPOINT_EVERY_S):
             self.save()
         return self._progress(statistics, tuple(reports))
+
+    def judgement(self) -> Judgement | None:
+        """What the run's judge says of its policy; None where the run has no judge.
+
+        Raises:
+            TrialFailed: the judge failed; the message is the reason.
+        """
+        return judge(self._engine.greedy_policy(), self.config) if self.config.judge else None
 
     def save(self) -> None:
         """Write a verified checkpoint, unless the last one is of this very iteration."""

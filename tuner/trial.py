@@ -77,6 +77,7 @@ class PPOTrial(tune.Trainable):
 
 def _result(training: Training) -> dict[str, Any]:
     progress = training.advance(RESULT_EVERY_S)
+    judgement = training.judgement() if training.is_finished else None
     return {
         **asdict(progress.outcome),
         "path": progress.path,
@@ -86,6 +87,7 @@ def _result(training: Training) -> dict[str, Any]:
         "wall_s": progress.wall_s,
         "env_steps_total": progress.env_steps,
         "stopped_by": progress.stopped_by,
+        "judgement": judgement,  # as it is: of mappings Tune makes keys such as `judgement/score`
         "statistics": dict(progress.statistics),
         "reports": [list(report) for report in progress.reports],
         "pid": os.getpid(),

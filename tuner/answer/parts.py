@@ -8,6 +8,7 @@ from typing import Any
 
 from tuner.episodes import Goal, Outcome
 from tuner.inference import Decision, Effect, Estimate
+from tuner.judgement import Judgement
 from tuner.space import SearchSpace
 from tuner.study import TrialRecord
 
@@ -37,6 +38,7 @@ class RunResult:
     outcome: Outcome | None
     reason: str | None = None
     wall_s: float = 0.0
+    judgement: Judgement | None = None  # where the space names a judge
 
 
 Lookup = Callable[[Run], RunResult | None]  # None: not run yet
@@ -67,6 +69,18 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """A configuration's matches against one opponent on one side of the field, over all its seeds."""
+
+    opponent: str
+    side: str
+    wins: int
+    draws: int
+    losses: int
+    win_rate: Estimate  # over seeds and matches: see `inference.proportion`
+
+
+@dataclass(frozen=True)
 class Entry:
     """One configuration in the race."""
 
@@ -79,6 +93,7 @@ class Entry:
     reached: int  # of the seeds
     values: tuple[float, ...]  # one a seed, in the measure's unit; infinite where a run FAILED and has none
     effect: Effect | None  # against the baseline; None for the baseline itself
+    matches: tuple[Tally, ...] = ()  # where a judge had them played
 
 
 @dataclass(frozen=True)
@@ -111,6 +126,8 @@ class Verdict:
     baseline_reached: int
     search_value: float | None  # what the search's one seed said of the winner, in the measure's unit
     sentence: str
+    winner_matches: tuple[Tally, ...] = ()  # where a judge had them played
+    baseline_matches: tuple[Tally, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,13 +168,14 @@ def runs_of(folder: str, label: str, params: Mapping[str, Any], seeds: Sequence[
     return [Run(folder, label, seed, params) for seed in seeds]
 
 
-def outcomes_of(runs: Sequence[Run], lookup: Lookup) -> list[Outcome | None]:
-    """What became of runs that were all run; None for one that FAILED.
+def results_of(runs: Sequence[Run], lookup: Lookup) -> list[RunResult]:
+    """What became of runs that were all run.
 
     Raises:
         RuntimeError: one was not run.
     """
-    results = [lookup(run) for run in runs]
-    if None in results:
-        raise RuntimeError(f"{runs[results.index(None)].name} was not run before the next stage was asked for")
-    return [result.outcome for result in results if result is not None]
+    results = [(run, lookup(run)) for run in runs]
+    for run, result in results:
+        if result is None:
+            raise RuntimeError(f"{run.name} was not run before the next stage was asked for")
+    return [result for _, result in results if result is not None]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tuner.answer.parts import BASELINE, PATH, Answer, Lookup, Path, Question, Run, Stage, Step, outcomes_of
+from tuner.answer.parts import BASELINE, PATH, Answer, Lookup, Path, Question, Run, Stage, Step, results_of
 from tuner.inference import Measure, Values, compare, estimate, iqm
 from tuner.layout import safe_name
 from tuner.ledger import RACE, seeds_of
@@ -116,4 +116,4 @@ class Ablation:
         return Run(PATH, f"{safe_name(added)[:40].rstrip('._')}-{digest}", seed, params)
 
     def _values(self, taken: set[str], seeds: Sequence[int]) -> Values:
-        return self._measure.values(outcomes_of([self._run(taken, seed) for seed in seeds], self._lookup))
+        return self._measure.values(results_of([self._run(taken, seed) for seed in seeds], self._lookup))

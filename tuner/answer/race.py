@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.answer.parts import BASELINE, Entry, Lookup, Question, Race, Verdict, outcomes_of, runs_of
+from tuner.answer.parts import BASELINE, Entry, Lookup, Question, Race, RunResult, Tally, Verdict, results_of, runs_of
 from tuner.answer.words import effect_in_words, in_words
 from tuner.episodes import Outcome
-from tuner.inference import Decision, Measure, compare, estimate, iqm
+from tuner.inference import Decision, Measure, compare, estimate, iqm, proportion
 from tuner.ledger import RACE
 from tuner.study import TrialRecord, TrialState
 
@@ -50,15 +50,16 @@ def race_of(
     question: Question, entries: Sequence[Entrant], seeds: tuple[int, ...], lookup: Lookup
 ) -> tuple[Measure, Race]:
     """What the race's runs show, and the measure that they, and no others, chose."""
-    outcomes = {e.label: outcomes_of(runs_of(RACE, e.label, e.params, seeds), lookup) for e in entries}
-    measure = Measure.of(question.goal, [outcome for found in outcomes.values() for outcome in found])
-    values = {label: measure.values(found) for label, found in outcomes.items()}
+    results = {e.label: results_of(runs_of(RACE, e.label, e.params, seeds), lookup) for e in entries}
+    measure = Measure.of(question.goal, [result for found in results.values() for result in found])
+    values = {label: measure.values(found) for label, found in results.items()}
     ran = [
         Entry(
             label=e.label, number=e.record.number, roles=e.roles, params=e.params,
             search=e.record.outcome or Outcome(), estimate=estimate(values[e.label], measure),
-            reached=_reached(outcomes[e.label]), values=measure.in_unit(values[e.label]),
+            reached=_reached(results[e.label]), values=measure.in_unit(values[e.label]),
             effect=None if e.label == BASELINE else compare(values[e.label], values[BASELINE], measure),
+            matches=matches_of(results[e.label]),
         )
         for e in entries
     ]  # fmt: skip
@@ -66,8 +67,22 @@ def race_of(
     return measure, Race(measure.name, seeds, tuple(ran), len(seeds) * len(entries))
 
 
-def _reached(outcomes: Sequence[Outcome | None]) -> int:
-    return sum(outcome is not None and outcome.is_reached for outcome in outcomes)
+def matches_of(results: Sequence[RunResult]) -> tuple[Tally, ...]:
+    """The matches of one configuration's runs, by opponent and side in the order of the judge; none without a judge."""
+    records = [record for result in results if result.judgement for record in result.judgement.records]
+    pairings = dict.fromkeys((record.opponent, record.side) for record in records)
+    return tuple(
+        Tally(
+            *pairing, wins=sum(r.wins for r in own), draws=sum(r.draws for r in own), losses=sum(r.losses for r in own),
+            win_rate=proportion([r.wins for r in own], [r.matches for r in own]),
+        )
+        for pairing in pairings
+        if (own := [record for record in records if (record.opponent, record.side) == pairing])
+    )  # fmt: skip
+
+
+def _reached(results: Sequence[RunResult]) -> int:
+    return sum(result.outcome is not None and result.outcome.is_reached for result in results)
 
 
 def baseline_won(race: Race, measure: Measure) -> Verdict:
@@ -84,9 +99,7 @@ def baseline_won(race: Race, measure: Measure) -> Verdict:
 
 def verdict_of(winner: Entry, baseline: Entry, seeds: tuple[int, ...], measure: Measure, lookup: Lookup) -> Verdict:
     """What the test's runs say of the race's winner."""
-    ours, theirs = (
-        outcomes_of(runs_of(RACE, entry.label, entry.params, seeds), lookup) for entry in (winner, baseline)
-    )
+    ours, theirs = (results_of(runs_of(RACE, entry.label, entry.params, seeds), lookup) for entry in (winner, baseline))
     our_values, their_values = measure.values(ours), measure.values(theirs)
     effect = compare(our_values, their_values, measure)
     estimates = estimate(our_values, measure), estimate(their_values, measure)
@@ -94,16 +107,17 @@ def verdict_of(winner: Entry, baseline: Entry, seeds: tuple[int, ...], measure: 
         Decision.BETTER: "Better than the baseline", Decision.WORSE: "Worse than the baseline",
         Decision.NO_DIFFERENCE: "No difference shown",
     }[effect.decision]  # fmt: skip
-    verb = "needs" if measure.counts_episodes else "gets"
     sentence = (
-        f"{head}: trial {winner.number} {verb} {in_words(estimates[0], measure)} on {len(seeds)} unseen seeds, "
-        f"the baseline {in_words(estimates[1], measure, is_short=True)}: {effect_in_words(effect)}."
+        f"{head}: trial {winner.number} {measure.verb} {in_words(estimates[0], measure)} on {len(seeds)} unseen seeds, "
+        f"the baseline {in_words(estimates[1], measure, is_short=True)}: {effect_in_words(effect, measure)}."
     )
     return Verdict(
         effect.decision, winner.label, winner.number, seeds, effect, *estimates, _reached(ours), _reached(theirs),
-        _search_value(winner.search, measure), sentence,
+        _search_value(winner.search, measure), sentence, matches_of(ours), matches_of(theirs),
     )  # fmt: skip
 
 
 def _search_value(outcome: Outcome, measure: Measure) -> float | None:
+    if measure.is_judged:  # the search's runs are not
+        return None
     return outcome.episodes_to_threshold if measure.counts_episodes else outcome.best_mean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tuner.inference import SCORE
 from tuner.narrative.wording import count, listed, number
 from tuner.page.content import Report
 from tuner.page.findings import why_no_verdict
@@ -22,7 +23,8 @@ def of_curves(report: Report) -> list[str]:
     elif report.best_number == 0:
         notes.append("The best trial is the baseline, so there is one curve.")
     if report.goal.threshold is None:
-        notes.append("This sweep has no threshold: runs are compared by their best mean reward.")
+        what = "trials" if report.space.judge else "runs"
+        notes.append(f"This sweep has no threshold: {what} are compared by their best mean reward.")
     return notes
 
 
@@ -59,7 +61,30 @@ def of_race(report: Report) -> list[str]:
             f" These chose the winner; {len(verdict.seeds)} others, for the winner and the baseline alone, gave the "
             "verdict."
         )
-    return [text]
+    return [text, *_of_judge(report)]
+
+
+def _of_judge(report: Report) -> list[str]:
+    """By what the runs were compared, where it is not their training."""
+    if not report.measure.is_judged:
+        return []
+    judge = f"A judge, {report.space.judge}, and not the training reward compares the runs: "
+    if report.measure.name == SCORE:
+        return [f"{judge}each run's final policy has a score, more is better."]
+    return [
+        f"{judge}each run's final policy took its most likely actions in matches. A win is 1 point, a draw 1/2, a loss "
+        "0; the share of points is the mean over the opponents."
+    ]
+
+
+def of_matches(report: Report) -> str:
+    """What the table of matches counts, and what its intervals cover."""
+    verdict = report.answer.verdict
+    where = "test" if verdict and verdict.seeds else "race"
+    return (
+        f"All matches on the seeds of the {where}. An interval is for the policy of another seed in new matches: "
+        "matches of one policy are alike, and count as fewer where the seeds differ."
+    )
 
 
 def below_race(report: Report) -> list[str]:
@@ -97,7 +122,7 @@ def of_search(report: Report) -> list[str]:
     if not points(report):
         return ["Fewer than two trials have a score, so there is nothing to compare."]
     what = "Best mean reward: more is better."
-    if report.measure.counts_episodes:
+    if report.search_measure.counts_episodes:
         what = (
             "Episodes to the threshold: fewer is better. What lies above the budget of "
             f"{number(report.goal.max_episodes)}, a dotted line, missed the threshold by as much reward."

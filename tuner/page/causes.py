@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.answer.parts import Step
+from tuner.answer.parts import Step, Tally
 from tuner.importance import Importance
-from tuner.inference import Decision, Effect
+from tuner.inference import Decision, Effect, Estimate, Measure
 from tuner.narrative.wording import count, listed, number
-from tuner.page.content import Report, name_of
+from tuner.page.content import Report, compared, name_of
 from tuner.page.findings import Badge
 from tuner.page.phrases import (
     KINDS,
@@ -35,8 +36,8 @@ def race_rows(report: Report) -> list[dict[str, str]]:
         {
             "configuration": name_of(entry.number),
             "role": listed(entry.roles),
-            unit(report): estimate(entry.estimate),
-            "95 % interval": interval(entry.estimate),
+            unit(report): estimate(entry.estimate, report.measure),
+            "95 % interval": interval(entry.estimate, report.measure),
             "reached": reached(report, entry.reached, len(entry.values)),
             "better than the baseline": percent(entry.effect.probability) if entry.effect else "",
             "in the search": _search(report, entry.search.episodes_to_threshold, entry.search.best_mean),
@@ -45,22 +46,57 @@ def race_rows(report: Report) -> list[dict[str, str]]:
     ]
 
 
+def match_rows(report: Report) -> list[dict[str, str]]:
+    """A row for each opponent and side of the winner, and one of the baseline; none where no matches were played."""
+    played = _matches(report)
+    pairings = dict.fromkeys((found.opponent, found.side) for matches in played.values() for found in matches)
+    return [
+        {
+            "opponent": found.opponent, "side": found.side, "configuration": name_of(number),
+            "won": str(found.wins), "drawn": str(found.draws), "lost": str(found.losses),
+            "win rate": percent(found.win_rate.value), "its 95 % interval": _rates(found.win_rate),
+        }
+        for pairing in pairings
+        for number, matches in played.items()
+        for found in matches if (found.opponent, found.side) == pairing
+    ]  # fmt: skip
+
+
+def _matches(report: Report) -> dict[int, Sequence[Tally]]:
+    """By trial: the test's, which chose nothing, or where there was no test, the race's."""
+    race, verdict = report.answer.race, report.answer.verdict
+    if race is None:
+        return {}
+    if verdict and verdict.seeds:
+        return {verdict.number: verdict.winner_matches, 0: verdict.baseline_matches}
+    return {entry.number: entry.matches for entry in reversed(compared(race.entries))}
+
+
+def _rates(found: Estimate) -> str:
+    return f"{percent(found.low)} to {percent(found.high)}" if is_known(found) else "one seed: unknown"
+
+
 def path_rows(report: Report) -> list[dict[str, str]]:
     """A row for the baseline and one for each step to the winner."""
     path = report.answer.path
     if path is None:
         return []
-    start = {"change": "the baseline", unit(report): estimate(path.start), "95 % interval": interval(path.start),
-             "against the step before": "", "shown": ""}  # fmt: skip
+    start = {
+        "change": "the baseline",
+        unit(report): estimate(path.start, report.measure),
+        "95 % interval": interval(path.start, report.measure),
+        "against the step before": "",
+        "shown": "",
+    }
     return [start, *(_path_row(report, step) for step in path.steps)]
 
 
 def _path_row(report: Report, step: Step) -> dict[str, str]:
     return {
         "change": "; ".join(change(name, *pair) for name, pair in step.changes.items()),
-        unit(report): estimate(step.estimate),
-        "95 % interval": interval(step.estimate),
-        "against the step before": effect(step.effect),
+        unit(report): estimate(step.estimate, report.measure),
+        "95 % interval": interval(step.estimate, report.measure),
+        "against the step before": effect(step.effect, report.measure),
         "shown": step.effect.decision.value,
     }
 
@@ -124,13 +160,13 @@ def _change(report: Report, name: str, before: Any, after: Any) -> Change:
     else:
         decision = step.effect.decision
         badge = Badge(KINDS[decision], decision.value) if len(step.changes) == 1 else Badge("none", "stepped together")
-        measured.append(_stepped(step, path.steps.index(step) + 1, name))
+        measured.append(_stepped(step, path.steps.index(step) + 1, name, report.measure))
         alone = path.alone.get(name)
         if alone and is_known(alone):
             seeds = count(len(path.choosing_seeds), "seed")
             measured.append(
                 f"Changed alone from the baseline, on the {seeds} that chose the steps, which prove little: "
-                f"{effect(alone)}."
+                f"{effect(alone, report.measure)}."
             )
     found = report.importances.of(name)
     if found:
@@ -156,16 +192,18 @@ def _direction(before: Any, after: Any) -> str:
     return f"{'Raised' if after > before else 'Lowered'} from {shown(before)} to {shown(after)}{size}."
 
 
-def _stepped(step: Step, place: int, name: str) -> str:
+def _stepped(step: Step, place: int, name: str, measure: Measure) -> str:
     if len(step.changes) > 1:
         others = [other for other in step.changes if other != name]
         with_them = others[0] if len(others) == 1 else f"{len(others)} others"
-        return f"On the path it was stepped together with {with_them}: {_told(step.effect)} for all of them."
-    return f"On the path it was step {place}: {_told(step.effect)}."
+        return f"On the path it was stepped together with {with_them}: {_told(step.effect, measure)} for all of them."
+    return f"On the path it was step {place}: {_told(step.effect, measure)}."
 
 
-def _told(found: Effect) -> str:
-    return f"{effect(found)}, {_SHOWN[found.decision]}" if is_known(found) else "one seed says nothing of the size"
+def _told(found: Effect, measure: Measure) -> str:
+    if not is_known(found):
+        return "one seed says nothing of the size"
+    return f"{effect(found, measure)}, {_SHOWN[found.decision]}"
 
 
 def _share(found: Importance) -> str:
@@ -174,6 +212,6 @@ def _share(found: Importance) -> str:
 
 
 def _search(report: Report, episodes: int | None, best_mean: float | None) -> str:
-    if report.measure.counts_episodes:
+    if report.search_measure.counts_episodes:
         return "not reached" if episodes is None else number(episodes)
     return "" if best_mean is None else figure(best_mean)

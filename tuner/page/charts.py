@@ -11,7 +11,7 @@ from typing import Any
 
 from tuner.figures import BASELINE_COLOUR, BEST_COLOUR, THRESHOLD_COLOUR, curves_csv
 from tuner.files import plain
-from tuner.inference import Decision, Estimate
+from tuner.inference import POINTS, Decision, Estimate, Measure
 from tuner.narrative.wording import capital
 from tuner.page.content import Band, Report, name_of
 from tuner.page.phrases import change
@@ -162,11 +162,12 @@ def race_chart(report: Report) -> Chart | None:
                      for (seed, _), no in zip(dots, missed, strict=True)],
             "marker": {"color": colour, "size": 7, "opacity": 0.55, "line": {"width": 1, "color": colour},
                        "symbol": ["circle-open" if no else "circle" for no in missed]},
-            "hovertemplate": "%{text}, %{x:,.5~g}<extra></extra>", "showlegend": False,
+            "hovertemplate": f"%{{text}}, %{{x:{_format(report.measure)}}}<extra></extra>", "showlegend": False,
         })  # fmt: skip
-        data.append(_whisker(entry.estimate, place + 0.36, colour) | {"showlegend": False})
+        data.append(_whisker(entry.estimate, place + 0.36, colour, report.measure) | {"showlegend": False})
     names = [name_of(entry.number) for entry in race.entries]
     layout = _rows_layout(names, race.measure, 60 + 84 * len(names), 0.22)
+    layout["xaxis"] |= _axis(report.measure)
     title = (
         f"{capital(race.measure)}, a dot for each of {len(race.seeds)} seeds; "
         "below the dots, the interquartile mean and its 95 % interval"
@@ -179,7 +180,7 @@ def path_chart(report: Report) -> Chart | None:
     path = report.answer.path
     if path is None:
         return None
-    names, data, before = ["the baseline"], [_whisker(path.start, _BELOW, BASELINE_COLOUR)], path.start
+    names, data, before = ["the baseline"], [_whisker(path.start, _BELOW, BASELINE_COLOUR, report.measure)], path.start
     for place, step in enumerate(path.steps, start=1):
         colour = _STEP_COLOURS[step.effect.decision]
         single = [change(name, *pair) for name, pair in step.changes.items()]
@@ -189,12 +190,12 @@ def path_chart(report: Report) -> Chart | None:
             "x": [step.estimate.value - before.value], "width": 0.3, "hoverinfo": "skip",
             "marker": {"color": _faint(colour, 0.45), "line": {"color": colour, "width": 1}},
         })  # fmt: skip
-        data.append(_whisker(step.estimate, place + _BELOW, colour))
+        data.append(_whisker(step.estimate, place + _BELOW, colour, report.measure))
         before = step.estimate
     for trace in data:
         trace["showlegend"] = False
-    race = report.answer.race
-    layout = _rows_layout(names, race.measure if race else "", 60 + 58 * len(names))
+    layout = _rows_layout(names, report.measure.name, 60 + 58 * len(names))
+    layout["xaxis"] |= _axis(report.measure)
     title = (
         "From the baseline to the winner, one change after the other, each with its 95 % interval; "
         "grey: no difference shown"
@@ -229,11 +230,24 @@ _STEP_COLOURS = {
 }  # fmt: skip
 
 
-def _whisker(found: Estimate, y: float, colour: str) -> dict[str, Any]:
+def _axis(measure: Measure) -> dict[str, Any]:
+    """An axis of the measure's values."""
+    return {"tickformat": ".0%"} if measure.name == POINTS else {}
+
+
+def _format(measure: Measure) -> str:
+    """How Plotly writes one of them."""
+    return ".0%" if measure.name == POINTS else ",.5~g"
+
+
+def _whisker(found: Estimate, y: float, colour: str, measure: Measure) -> dict[str, Any]:
     is_known = math.isfinite(found.low) and math.isfinite(found.high)
     error = {"type": "data", "symmetric": False, "array": [found.high - found.value],
              "arrayminus": [found.value - found.low], "color": colour, "thickness": 2.5, "width": 5}  # fmt: skip
-    text = f"{found.value:,.4g} ({found.low:,.4g} to {found.high:,.4g})" if is_known else f"{found.value:,.4g}"
+    value, low, high = (
+        format(x, ".0%" if measure.name == POINTS else ",.4g") for x in (found.value, found.low, found.high)
+    )
+    text = f"{value} ({low} to {high})" if is_known else value
     return {
         "type": "scatter", "mode": "markers", "x": [found.value], "y": [y], "text": [text],
         "marker": {"color": colour, "size": 11, "symbol": "diamond"}, "hovertemplate": "%{text}<extra></extra>",

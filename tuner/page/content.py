@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tuner.answer.parts import BASELINE, Answer, Entry, Race, Run
+from tuner.answer.parts import BASELINE, Answer, Entry, Race, Run, RunResult
 from tuner.episodes import Goal, Row, read_rows
 from tuner.errors import StateError
 from tuner.importance import Importances, importances
@@ -67,13 +68,20 @@ class Report:
         """What every run is for."""
         return self.space.goal
 
-    @property
+    @cached_property
     def measure(self) -> Measure:
         """What the race compared by; without a race, what the search's trials can be compared by."""
         race = self.answer.race
         if race:
-            return Measure(race.measure == Measure(True, self.goal).name, self.goal)
-        return Measure.of(self.goal, [record.outcome for record in self.records])
+            return Measure(race.measure, self.goal)
+        return Measure.of(self.goal, [RunResult(record.outcome) for record in self.records])
+
+    @cached_property
+    def search_measure(self) -> Measure:
+        """What the search's trials can be compared by: the race's measure, but no judge saw them."""
+        if self.measure.is_judged:
+            return Measure.of(self.goal, [RunResult(record.outcome) for record in self.records])
+        return self.measure
 
     @property
     def scored(self) -> list[TrialRecord]:
@@ -91,10 +99,10 @@ class Report:
         return name_of(self.best_number)
 
     def number_of(self, record: TrialRecord) -> float | None:
-        """How a trial did, in the measure's unit: its score, which puts what missed the threshold beyond the budget."""
+        """How a trial did, in the search's unit: its score, which puts what missed the threshold beyond the budget."""
         if record.value is None or record.outcome is None:
             return None
-        return record.value if self.measure.counts_episodes else record.outcome.best_mean
+        return record.value if self.search_measure.counts_episodes else record.outcome.best_mean
 
 
 def name_of(number: int | None) -> str:
@@ -158,7 +166,7 @@ def _race_runs(answer: Answer) -> dict[str, list[Run]]:
 
 
 def _bands(race: Race, runs: Mapping[str, Sequence[Run]], folders: RunFolders, notes: list[str]) -> Iterator[Band]:
-    for entry in _shown(race.entries):
+    for entry in compared(race.entries):
         ended = [run for run in runs[entry.label] if (result := folders(run)) and result.outcome]
         tables = [rows for run in ended if (rows := _rows(folders.folder(run), notes))]
         if tables:
@@ -173,7 +181,7 @@ def _failures(race: Race, runs: Mapping[str, Sequence[Run]], folders: RunFolders
             yield f"{count} of {len(results)} runs of {name_of(entry.number)} FAILED: {reason}"
 
 
-def _shown(entries: Sequence[Entry]) -> list[Entry]:
+def compared(entries: Sequence[Entry]) -> list[Entry]:
     """The baseline, and the best that is not the baseline."""
     baseline = next(entry for entry in entries if entry.label == BASELINE)
     return [baseline, *[entry for entry in entries if entry is not baseline][:1]]

@@ -6,7 +6,7 @@ import textwrap
 from collections import Counter
 from dataclasses import dataclass
 
-from tuner.inference import Effect, Estimate
+from tuner.inference import Effect, Estimate, Measure
 from tuner.narrative.wording import count, number
 from tuner.page.content import Report, name_of
 from tuner.page.phrases import (
@@ -63,7 +63,7 @@ def lead(report: Report) -> str:
 def optimism(report: Report) -> str | None:
     """How far the search's own figure was from what unseen seeds say; None without a race and its verdict."""
     verdict, race = report.answer.verdict, report.answer.race
-    if verdict is None or race is None:
+    if verdict is None or race is None or report.measure.is_judged:  # the search has no figure of a judge's
         return None
     if verdict.winner_estimate is not None:
         return _optimism(report, verdict.number, verdict.search_value, verdict.winner_estimate)
@@ -107,7 +107,7 @@ def tiles(report: Report) -> list[Tile]:
         shown = [
             _tile(report, verdict.number, verdict.winner_estimate, verdict.winner_reached, seeds),
             _tile(report, 0, verdict.baseline_estimate, verdict.baseline_reached, seeds),
-            Tile("the difference", *_difference(verdict.effect)),
+            Tile("the difference", *_difference(verdict.effect, report.measure)),
         ]
     elif race:
         first = [race.winner, next(entry for entry in race.entries if entry.number == 0), *race.entries[1:]]
@@ -119,14 +119,14 @@ def tiles(report: Report) -> list[Tile]:
 
 
 def _tile(report: Report, trial: int, found: Estimate, runs: int, seeds: int) -> Tile:
-    note = f"{interval(found)}; reached by {reached(report, runs, seeds)} seeds"
-    if report.goal.threshold is None:
-        note = f"{interval(found)}; {count(seeds, 'seed')}"
-    return Tile(f"{name_of(trial)}, {unit(report)}", estimate(found), note)
+    note = f"{interval(found, report.measure)}; reached by {reached(report, runs, seeds)} seeds"
+    if report.goal.threshold is None or report.measure.is_judged:
+        note = f"{interval(found, report.measure)}; {count(seeds, 'seed')}"
+    return Tile(f"{name_of(trial)}, {unit(report)}", estimate(found, report.measure), note)
 
 
-def _difference(found: Effect) -> tuple[str, str]:
-    size, _, bounds = effect(found).partition(" (")
+def _difference(found: Effect, measure: Measure) -> tuple[str, str]:
+    size, _, bounds = effect(found, measure).partition(" (")
     probability = f"in {percent(found.probability)} of all pairs its run beats the baseline's"
     return size, f"{bounds.rstrip(')')}; {probability}" if is_known(found) else probability
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tuner.answer.words import effect_in_words
-from tuner.inference import Decision, Effect, Estimate
+from tuner.answer import words
+from tuner.inference import POINTS, Decision, Effect, Estimate, Measure
 from tuner.narrative.wording import number
 from tuner.page.content import Report
 from tuner.parameters import display
@@ -25,14 +25,20 @@ def change(name: str, before: Any, after: Any) -> str:
     return f"{name} {shown(before)} \N{RIGHTWARDS ARROW} {shown(after)}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def estimate(found: Estimate) -> str:
+def estimate(found: Estimate, measure: Measure) -> str:
     """An interquartile mean; one that is a lower bound says so."""
-    return f"{'more than ' if found.is_bound else ''}{figure(found.value)}"
+    return f"{'more than ' if found.is_bound else ''}{amount(found.value, measure)}"
 
 
-def interval(found: Estimate) -> str:
+def interval(found: Estimate, measure: Measure) -> str:
     """`101 to 125`."""
-    return f"{figure(found.low)} to {figure(found.high)}" if is_known(found) else "one seed: unknown"
+    bounds = [amount(bound, measure) for bound in (found.low, found.high)]
+    return " to ".join(bounds) if is_known(found) else "one seed: unknown"
+
+
+def amount(value: float, measure: Measure) -> str:
+    """A value of the measure."""
+    return unbroken(words.number(value, measure)) if measure.is_judged else figure(value)
 
 
 def duration(seconds: float) -> str:
@@ -52,9 +58,9 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
 
 
-def effect(found: Effect) -> str:
+def effect(found: Effect, measure: Measure) -> str:
     """`68 % fewer (63 to 72)`."""
-    return unbroken(effect_in_words(found)) if is_known(found) else "one seed: unknown"
+    return unbroken(words.effect_in_words(found, measure)) if is_known(found) else "one seed: unknown"
 
 
 def percent(part: float) -> str:
@@ -74,7 +80,9 @@ def is_known(found: Estimate | Effect) -> bool:
 
 def unit(report: Report) -> str:
     """What the race's numbers count."""
-    return f"episodes to {number(report.goal.threshold or 0)}" if report.measure.counts_episodes else "best mean reward"
+    if report.measure.counts_episodes:
+        return f"episodes to {number(report.goal.threshold or 0)}"
+    return "share of points" if report.measure.name == POINTS else report.measure.name
 
 
 def reached(report: Report, runs: int, seeds: int) -> str:

@@ -14,6 +14,8 @@ from tuner.narrative.wording import capital, count, number
 from tuner.page import captions, causes, charts, findings, repeat, search_charts
 from tuner.page.content import Report
 from tuner.page.phrases import costs, shown
+from tuner.parameters import ENV_PREFIX
+from tuner.space import SearchSpace
 from tuner.study import TrialRecord
 
 TEMPLATE = "report.html.j2"
@@ -37,6 +39,8 @@ def report_html(report: Report) -> str:
         race=charts.race_chart(report),
         race_rows=causes.race_rows(report),
         race_remarks=captions.below_race(report),
+        match_rows=causes.match_rows(report),
+        match_note=captions.of_matches(report),
         path=charts.path_chart(report),
         path_rows=causes.path_rows(report),
         path_notes=causes.path_notes(report),
@@ -68,6 +72,8 @@ def report_md(report: Report) -> str:
         parts.append(escaped(optimism))
     if race:
         parts += ["## Race", _markdown(race), *map(escaped, report.failures)]
+    if matches := causes.match_rows(report):
+        parts += ["## Matches", _markdown(matches), escaped(captions.of_matches(report))]
     if path:
         parts += ["## What made the difference", _markdown(path), *map(escaped, causes.path_notes(report))]
     elif report.summary.changed:
@@ -173,6 +179,11 @@ def _number(value: float | None) -> Cell:
     return Cell("" if value is None else f"{value:,.1f}", "number", value)
 
 
+def _settings(space: SearchSpace) -> list[str]:
+    """The environment's parameters that are the same in every trial."""
+    return [f"{key} {value}" for key, value in space.env_config.items() if ENV_PREFIX + key not in space.params]
+
+
 def facts(report: Report) -> list[tuple[str, str]]:
     """What was run, and with what."""
     sweep, summary, answer = report.sweep, report.summary, report.answer
@@ -180,7 +191,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
     digest = f", SHA-256 {sweep['sha256'][:12]}" if sweep.get("sha256") else ""
     found = [
         ("space", f"{repeat.space_of(sweep)}{digest}"),
-        ("environment", report.space.env),
+        ("environment", ", ".join([report.space.env, *_settings(report.space)])),
         ("goal", _goal(report)),
         ("search", f"{sweep['sampler']}, sampler seed {sweep['sampler_seed']}, pruner {report.space.pruner}"),
         ("engine", f"{summary.engine}{f'; its paths: {paths}' if paths else ''}"),

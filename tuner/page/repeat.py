@@ -10,6 +10,7 @@ from typing import Any
 from tuner.layout import safe_name
 from tuner.plan import SweepOptions, default_race_seeds
 from tuner.ppo.engine import chosen
+from tuner.space import SearchSpace
 
 # The options that are words of their own. A deadline makes a sweep shorter, not another one; where it is, is the
 # reader's choice.
@@ -47,7 +48,7 @@ def _options(sweep: Mapping[str, Any], name: str) -> Iterator[str]:
     if sweep["engine"] != chosen("auto"):
         yield from ("--engine", str(sweep["engine"]))
     race = sweep.get("race") or {"seeds": 0, "finalists": _DEFAULTS.finalists}
-    if race["seeds"] != default_race_seeds(sweep["engine"]):
+    if race["seeds"] != default_race_seeds(SearchSpace.from_json(sweep["definition"]), sweep["engine"]):
         yield from ("--race-seeds", str(race["seeds"]))
     if race["finalists"] != _DEFAULTS.finalists:
         yield from ("--finalists", str(race["finalists"]))

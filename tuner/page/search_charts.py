@@ -149,7 +149,7 @@ def _slice(report: Report, name: str, axis: ValueAxis, trials: Sequence[Point]) 
         "margin": {"l": 44, "r": 8, "t": 8, "b": 28},
     }  # fmt: skip
     budget = report.goal.max_episodes
-    if report.measure.counts_episodes and max(trial.value for trial in trials) > budget:
+    if report.search_measure.counts_episodes and max(trial.value for trial in trials) > budget:
         line = {"color": THRESHOLD_COLOUR, "dash": "dot", "width": 1}
         layout["shapes"] = [
             {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": budget, "y1": budget, "line": line}
@@ -217,13 +217,13 @@ def _short(text: str) -> str:
 def _outcome_axis(report: Report, trials: Sequence[Point]) -> ValueAxis:
     """From the worst value, at the bottom, to the best."""
     values = [trial.value for trial in trials]
-    worst, best = (max(values), min(values)) if report.measure.counts_episodes else (min(values), max(values))
+    worst, best = (max(values), min(values)) if report.search_measure.counts_episodes else (min(values), max(values))
     ticks = ((0.0, f"{worst:,.4g}"), (1.0, f"{best:,.4g}"))
     return ValueAxis(worst, best, False, None, ticks if worst != best else ticks[:1])
 
 
 def _outcome_name(report: Report) -> str:
-    return "episodes to threshold" if report.measure.counts_episodes else "best mean reward"
+    return "episodes to threshold" if report.search_measure.counts_episodes else "best mean reward"
 
 
 def _grouped(trials: Sequence[Point]) -> list[list[Point]]:

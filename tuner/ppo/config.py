@@ -8,7 +8,10 @@ from typing import Any
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
+from tuner import envs
+
 _MODEL = ("fcnet_hiddens", "fcnet_activation", "vf_share_layers")
+SHARED_POLICY = "shared_policy"  # of several agents; one agent's is RLlib's `default_policy`
 _RUNNERS = ("num_env_runners", "num_envs_per_env_runner", "rollout_fragment_length")
 
 
@@ -22,7 +25,7 @@ def ppo_config(
         training["lr"] = [[0, params["lr"]], [params["lr_anneal_steps"], 0.0]]
     config = (
         PPOConfig()
-        .environment(env, env_config=dict(env_config or {}))
+        .environment(envs.anywhere(env), env_config=dict(env_config or {}))
         .env_runners(**{key: params[key] for key in _RUNNERS})
         .learners(num_gpus_per_learner=gpus)
         .training(**training)
@@ -30,5 +33,7 @@ def ppo_config(
         # Without its monitor of the machine, for which each algorithm's end would wait 0.7 s.
         .debugging(seed=seed, log_level="ERROR", log_sys_usage=False)
     )
+    if envs.is_multi_agent(env, env_config or {}):  # one policy for all: they play the same game
+        config.multi_agent(policies={SHARED_POLICY}, policy_mapping_fn=lambda agent, episode, **_: SHARED_POLICY)
     config.freeze()
     return config

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tuner.episodes import Episode
+from tuner.policy import Policy
 from tuner.startup import resting_collector
 
 ENGINES = ("auto", "fused", "rllib")
@@ -31,6 +32,9 @@ class Engine(Protocol):
         Raises:
             FloatingPointError: a loss or a parameter is not finite.
         """
+
+    def greedy_policy(self) -> Policy:
+        """The policy as it is now, for as long as the engine is neither trained on nor closed."""
 
     def save(self, folder: Path) -> None:
         """Write the run, in RLlib's own checkpoint format, into an empty folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow.fs
 import torch
 from gymnasium.vector import VectorEnv
+from ray import cloudpickle
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.algorithms.ppo.ppo import LEARNER_RESULTS_KL_KEY
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
@@ -24,8 +24,9 @@ from ray.rllib.utils.metrics import (
 
 from tuner.envs.cartpole import CompiledCartPole
 from tuner.episodes import Episode
+from tuner.policy import Policy
 from tuner.ppo.actor_critic import MODULE, ActionSpace, ActorCritic, CompiledActorCritic, NotOnArrays, TorchActorCritic
-from tuner.ppo.rllib import STATISTICS, seed_everything, stop
+from tuner.ppo.rllib import STATISTICS, greedy_policy, seed_everything, stop
 from tuner.ppo.sampler import ArraySampler, seconds_a_step
 
 logger = logging.getLogger(__name__)
@@ -248,7 +249,7 @@ class FusedPPO(PPO):
         there = filesystem or pyarrow.fs.LocalFileSystem()
         with there.open_output_stream((Path(saved) / self.CLASS_AND_CTOR_ARGS_FILE_NAME).as_posix()) as file:
             named = {"class": PPO, "ctor_args_and_kwargs": self.get_ctor_args_and_kwargs()}
-            file.write(pickle.dumps(named))
+            file.write(cloudpickle.dumps(named))
         return saved
 
     def cleanup(self) -> None:
@@ -273,7 +274,8 @@ def _actor_critic(
 def _vector_env(runner: Any, config: PPOConfig) -> VectorEnv[Any, Any, Any]:
     """The fastest form of the environment: compiled, the registry's own vector form, or RLlib's of single ones."""
     env, number = runner.env.unwrapped, config.num_envs_per_env_runner
-    spec = gymnasium.registry.get(config.env) if isinstance(config.env, str) else None
+    # RLlib's own environments are not in the registry; `module:Env-v0` is there under the name after the colon.
+    spec = gymnasium.registry.get(config.env.rpartition(":")[2]) if isinstance(config.env, str) else None
     if spec is None:
         return env  # type: ignore[no-any-return]
     if spec.vector_entry_point == GYM_CARTPOLE and spec.id == "CartPole-v1" and not spec.additional_wrappers:
@@ -319,6 +321,10 @@ class FusedEngine:
         episodes, statistics = self._algorithm.iterate()
         self.iteration += 1
         return episodes, {ours: statistics[theirs] for theirs, ours in STATISTICS.items()}
+
+    def greedy_policy(self) -> Policy:
+        """See Engine."""
+        return greedy_policy(self._algorithm)
 
     def save(self, folder: Path) -> None:
         """See Engine."""

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from ray.rllib.algorithms.ppo import PPO
+from ray.rllib.core import DEFAULT_MODULE_ID
 
 from tuner import recorder
 from tuner.episodes import Episode
+from tuner.policy import Policy, greedy
+from tuner.ppo.config import SHARED_POLICY
 
 # RLlib sets its own logger's level when it is imported; its warnings are about its API's history.
 logging.getLogger("ray.rllib").setLevel(logging.ERROR)
@@ -48,6 +51,13 @@ def stop(algorithm: PPO) -> None:
     algorithm.stop()
     with suppress(OSError):
         Path(algorithm.logdir).rmdir()
+
+
+def greedy_policy(algorithm: PPO) -> Policy:
+    """The algorithm's policy as it is now; of several agents the one that they share."""
+    modules = (algorithm.get_module(name) for name in (DEFAULT_MODULE_ID, SHARED_POLICY))
+    module = next(found for found in modules if found is not None)
+    return greedy(module, module.action_space)
 
 
 class RLlibEngine:
@@ -86,6 +96,10 @@ class RLlibEngine:
                 raise FloatingPointError(f"non-finite {name} ({value}) in iteration {self.iteration}")
         return episodes, statistics
 
+    def greedy_policy(self) -> Policy:
+        """See Engine."""
+        return greedy_policy(self._algorithm)
+
     def save(self, folder: Path) -> None:
         """Write RLlib's checkpoint."""
         self._algorithm.save_to_path(folder.absolute())
@@ -102,5 +116,6 @@ class RLlibEngine:
 
 
 def _learner_statistics(result: Mapping[str, Any]) -> dict[str, float]:
-    learned = result.get("learners", {}).get("default_policy", {})
+    learners = result.get("learners", {})
+    learned = learners.get(DEFAULT_MODULE_ID) or learners.get(SHARED_POLICY, {})
     return {ours: float(learned[theirs]) for theirs, ours in STATISTICS.items() if theirs in learned}

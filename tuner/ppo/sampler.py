@@ -149,9 +149,10 @@ class ArraySampler:
     def get_state(self) -> dict[str, Any]:
         """Counters, and where the environment can be saved, everything that is in flight."""
         state: dict[str, Any] = {"env_steps": self.env_steps}
-        if hasattr(self.env.unwrapped, "get_state"):
+        in_env = self.env.unwrapped.get_state() if hasattr(self.env.unwrapped, "get_state") else None
+        if in_env is not None:
             arrays = (self._observations[self._end], self._is_done, self._returns, self._lengths)
-            state |= {"env": self.env.unwrapped.get_state(), "in_flight": [array.copy() for array in arrays]}
+            state |= {"env": in_env, "in_flight": [array.copy() for array in arrays]}
         return state
 
     def set_state(self, state: Mapping[str, Any], seed: int) -> None:

@@ -1,0 +1,1 @@
+"""Soccer-Twos: two against two, on a field of our own or through the real package."""
