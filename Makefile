@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 AS_ROOT = $(shell test "$$(id -u)" = 0 || echo sudo -n)
 
-.PHONY: cartpole soccer soccer-worker test chromium check format bench clean
+.PHONY: cartpole soccer soccer-worker test chromium faults check format bench clean
 
 cartpole: $(VENV)/installed
 	$(BIN)/python -m tuner.sweep cartpole --time 15m $(ARGS)
@@ -25,6 +25,10 @@ chromium: $(VENV)/installed-test
 	    command -v apt-get >/dev/null && $(AS_ROOT) apt-get update -qq && \
 	    $(AS_ROOT) apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	} || echo "error: no browser for the tests of the page; install Chromium (Debian: apt-get install chromium)" >&2
+
+# The long form of tests/faults: hours. `make test` holds the quick one.
+faults: $(VENV)/installed-test
+	TUNER_FAULT_SEEDS=180 TUNER_FAULT_EVERY=1 TUNER_FAULT_CUTS=200 TUNER_FAULT_FLIPS=2000 $(BIN)/python -m pytest tests/faults
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .

@@ -549,6 +549,27 @@ def test_a_database_with_a_damaged_cell_is_unreadable(damage: str, path: Path, s
         SweepStudy(url(path), SPACE).records()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE trial_values SET value = value - 1",
+        "UPDATE trial_user_attributes SET value_json = '7' WHERE \"key\" = 'episodes'",
+        "UPDATE trial_params SET param_value = param_value * 1.0001 WHERE param_name = 'lr'",
+        "UPDATE trials SET number = 1 - number",
+    ],
+)
+def test_a_finished_trial_that_reads_back_otherwise_is_unreadable(
+    change: str, path: Path, study: SweepStudy, reopen: Open
+) -> None:
+    for episodes in (60, 70):
+        study.complete(study.start_next().number, reached(episodes), wall_s=1)
+    assert [record.outcome and record.outcome.episodes for record in reopen().records()] == [60, 70]
+    with sqlite3.connect(path) as database:
+        assert database.execute(change).rowcount > 0
+    with pytest.raises(StudyUnreadable):
+        reopen().records()
+
+
 def test_an_unreadable_study_is_named_with_a_remedy(path: Path) -> None:
     path.write_bytes(b"not a database")
     with pytest.raises(StudyUnreadable, match=r"study\.db cannot be read .*restore it from a copy, or use another"):

@@ -6,7 +6,9 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,14 +34,14 @@ class Counters:
 
 def save(trial: TrialDir, counters: Counters, write: Callable[[Path], None]) -> Path:
     """Let `write` fill a folder, seal it, and make it the trial's newest; the newest two that verify are kept."""
+    for left in trial.checkpoints.glob(".*"):  # by a crash: half written, or half removed
+        shutil.rmtree(left)
     tmp = trial.checkpoints / f".tmp-{counters.iteration}"
-    shutil.rmtree(tmp, ignore_errors=True)
     tmp.mkdir(parents=True)
     write(tmp)
-    versions = {name: version(name) for name in ("ray", "torch")}
-    write_manifest(tmp, {"format": FORMAT, "counters": asdict(counters), "versions": versions})
+    write_manifest(tmp, {"format": FORMAT, "counters": asdict(counters), "versions": _versions()})
     final = trial.checkpoint_at(counters.iteration)
-    shutil.rmtree(final, ignore_errors=True)  # only ever one that does not verify: a trial never repeats a good one
+    _remove(final)  # only ever one that does not verify: a trial never repeats a good one
     tmp.rename(final)
     fsync_dir(trial.checkpoints)
     replace_link(trial.checkpoint, final)
@@ -47,10 +49,24 @@ def save(trial: TrialDir, counters: Counters, write: Callable[[Path], None]) -> 
     for iteration in trial.iterations():
         folder = trial.checkpoint_at(iteration)
         if folder != final and (kept >= KEEP or manifest_problem(folder)):
-            shutil.rmtree(folder)
+            _remove(folder)
         else:
             kept += 1
     return final
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint that may be there; half of one is never seen under its name."""
+    removed = folder.with_name(f".removed-{folder.name}")
+    with suppress(FileNotFoundError):
+        folder.rename(removed)
+        shutil.rmtree(removed)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """The versions that a checkpoint depends on; reading them takes longer than writing a small one."""
+    return {name: version(name) for name in ("ray", "torch")}
 
 
 def newest_valid(trial: TrialDir) -> tuple[Path, Counters] | None:

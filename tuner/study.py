@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import sqlite3
 import warnings
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -108,7 +110,9 @@ class SweepStudy:
         self._distributions = {name: _distribution(domain) for name, domain in space.params.items()}
         if sampler == "grid":
             check_grid(space)
+        self._sealed: set[int] = set()
         with _quiet(), _unreadable(storage):
+            _check_database(storage)
             self._storage = optuna.storages.get_storage(storage)
             self._study = optuna.create_study(
                 storage=self._storage, study_name="sweep", direction="minimize", load_if_exists=True,
@@ -232,6 +236,8 @@ class SweepStudy:
         attrs = {"wall_s": round(wall_s, 3)} | (asdict(outcome) if outcome else {})
         for name, attr in attrs.items():
             self._storage.set_trial_user_attr(self._id(number), name, attr)
+        suggested = self._decoded(self._frozen(number).params)
+        self._storage.set_trial_user_attr(self._id(number), "seal", _seal(number, suggested, outcome, value))
         # GridSampler ends an `optimize` loop from here, and we have none.
         self._study.sampler = RandomSampler()
         with _quiet():
@@ -259,6 +265,11 @@ class SweepStudy:
         if "episodes" in attrs:
             names = ("episodes", "env_steps", "episodes_to_threshold", "best_mean")
             outcome = Outcome(**{name: attrs[name] for name in names})
+        if trial.state.is_finished() and trial.number not in self._sealed:
+            value = trial.value if trial.state is OptunaState.COMPLETE else None
+            if attrs.get("seal") not in (None, _seal(trial.number, suggested, outcome, value)):  # older ones had none
+                raise ValueError(f"trial {trial.number} is not as it was written")
+            self._sealed.add(trial.number)
         return TrialRecord(
             number=trial.number,
             state=_STATES[trial.state],
@@ -308,6 +319,27 @@ class SweepStudy:
             grid = {name: [_encode(v, domain) for v in domain.grid()] for name, domain in self.space.params.items()}
             return GridSampler(grid, seed=self._sampler_seed)
         return RandomSampler(seed=seed)
+
+
+def _seal(number: int, suggested: Mapping[str, Any], outcome: Outcome | None, value: float | None) -> str:
+    """What a finished trial amounts to, in short: a bit flipped in the database may read back as a valid value."""
+    content = json.dumps([number, suggested, outcome and asdict(outcome), value], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _check_database(storage: str) -> None:
+    """Read a SQLite file to its end; SQLAlchemy would notice damage only where it comes by.
+
+    Raises:
+        ValueError: something in it is not as SQLite wrote it.
+    """
+    file = Path(storage.removeprefix("sqlite:///"))
+    if not storage.startswith("sqlite:///") or not file.is_file() or not file.stat().st_size:
+        return
+    with closing(sqlite3.connect(file)) as database:
+        problem = database.execute("PRAGMA integrity_check").fetchone()[0]
+    if problem != "ok":
+        raise ValueError(problem)
 
 
 def check_grid(space: SearchSpace) -> int:
@@ -393,6 +425,7 @@ def _unreadable(storage: str) -> Iterator[None]:
         yield
     except (
         SQLAlchemyError,
+        sqlite3.Error,
         optuna.exceptions.StorageInternalError,
         RuntimeError,
         AssertionError,

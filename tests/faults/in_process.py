@@ -1,0 +1,118 @@
+"""A whole sweep in this process: the real command, study, searcher, tables, checkpoints and answer.
+
+Ray, Tune and PPO alone are replaced: Tune by a loop over the same searcher and stopper, PPO by an engine whose episodes
+follow from its parameters and its seed. So a sweep takes a second, and may be killed hundreds of times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from tuner import cluster, driver, environment, sweep
+from tuner.episodes import Episode
+from tuner.ppo import engine
+from tuner.trial import PPOTrial
+
+SPACE = Path(__file__).with_name("space.py")
+STEPS = 40  # environment steps an iteration
+
+
+class ToyEngine:
+    """An Engine: an iteration is two episodes, better with each; the next one depends on all before."""
+
+    path = "toy"
+
+    def __init__(self, params: Mapping[str, Any], seed: int) -> None:
+        self.iteration = self.env_steps = 0
+        self._gain = 1e4 * params["lr"] * params["gamma"]
+        self._generator = np.random.default_rng(seed)
+
+    def iterate(self) -> tuple[Sequence[Episode], Mapping[str, float]]:
+        """Two episodes."""
+        self.iteration += 1
+        before, self.env_steps = self.env_steps, self.env_steps + STEPS
+        rewards = 10 + self._gain * self.iteration**0.5 + self._generator.normal(0, 3, 2)
+        return [Episode(float(r), 20, before + 20 * (i + 1)) for i, r in enumerate(rewards)], {"entropy": 1.0}
+
+    def save(self, folder: Path) -> None:
+        """The generator's state, in two files."""
+        (folder / "generator.json").write_text(json.dumps(self._generator.bit_generator.state))
+        (folder / "part").mkdir()
+        (folder / "part" / "counters.json").write_text(json.dumps([self.iteration, self.env_steps]))
+
+    def restore(self, folder: Path, iteration: int, env_steps: int) -> None:
+        """Go on."""
+        self._generator.bit_generator.state = json.loads((folder / "generator.json").read_text())
+        assert json.loads((folder / "part" / "counters.json").read_text()) == [iteration, env_steps]
+        self.iteration, self.env_steps = iteration, env_steps
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+def run(out: Path, *options: str, printed: Path = Path(os.devnull)) -> int:
+    """`tuner sweep --json` on the faults' space, its exit code; `printed` gets what it prints."""
+    words = [str(SPACE), "--out", str(out), "--name", "run", "--parallel", "2", "--json", *options]
+    with replaced(), printed.open("w") as file, contextlib.redirect_stdout(file):
+        return sweep.main(words)
+
+
+@contextlib.contextmanager
+def replaced() -> Iterator[None]:
+    """Ray, Tune and PPO replaced, and a checkpoint after each result instead of every 15 s."""
+    with contextlib.ExitStack() as stack:
+        patch = lambda owner, name, value: stack.enter_context(mock.patch.object(owner, name, value))  # noqa: E731
+        patch(cluster, "private_ray", lambda machine: contextlib.nullcontext(Path("/nowhere")))
+        patch(environment, "check", lambda env, env_config: None)
+        patch(driver, "_tune", _tune)
+        patch(engine, "build", lambda name, env, params, *, seed, **rest: ToyEngine(params, seed))
+        stack.enter_context(mock.patch("tuner.training.CHECKPOINT_EVERY_S", 0.0))
+        stack.enter_context(mock.patch("tuner.trial.RESULT_EVERY_S", 0.0))
+        stack.enter_context(mock.patch("tuner.export.write_policy"))  # there is none
+        yield
+
+
+def _tune(work: Any, name: str, searcher: Any, stopper: Any) -> None:
+    """What Tune does with a searcher and a stopper, one result after the other."""
+    live: dict[str, PPOTrial] = {}
+    number = 0
+    while not work.stop.is_set():
+        suggested = searcher.suggest(f"{name}-{number}")
+        if isinstance(suggested, dict):
+            live[f"{name}-{number}"] = trial = PPOTrial.__new__(PPOTrial)  # its own part alone, without Tune's
+            trial.setup(suggested)
+            number += 1
+            continue
+        if not live:
+            break
+        for key, trial in list(live.items()):
+            result = trial.step()
+            if stopper(key, result) or result["done"]:
+                del live[key]
+                trial.cleanup()
+                searcher.on_trial_complete(key, result)
+            if stopper.stop_all():
+                return
+    for key, trial in live.items():
+        trial.cleanup()
+        searcher.on_trial_complete(key, trial._last)
+
+
+def in_child(call: Any) -> int:
+    """Run something in a fork, its process id; it ends with what the call returns."""
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            code = call()
+        finally:
+            os._exit(code)
+    return pid

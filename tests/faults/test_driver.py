@@ -1,0 +1,128 @@
+"""Faults 1, 2 and 4: the driver dies at any moment, at any write, and again while it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from tests.faults import in_process
+from tests.faults.sound import Finished, assert_kept, assert_sound
+
+TRIALS = 6
+OPTIONS = ("--race-seeds", "3")
+SMALL = ("--trials", "3", "--episodes", "10", "--race-seeds", "1")  # of few writes
+KILL_SEEDS = int(os.environ.get("TUNER_FAULT_SEEDS", "3"))  # 180 in the long form
+EVERY_NTH_WRITE = int(os.environ.get("TUNER_FAULT_EVERY", "200"))  # 1 in the long form
+FIRST_WRITE = int(os.environ.get("TUNER_FAULT_FIRST", "1"))
+SIGKILLED = -signal.SIGKILL
+
+
+def answer_in(file: Path) -> dict[str, Any]:
+    """What a summary says but for what time and chance may change: costs, versions, attempts."""
+    summary: dict[str, Any] = json.loads(file.read_bytes())
+    del summary["cost_s"], summary["versions"]
+    for trial in (summary["baseline"], summary["best"]):
+        del trial["attempts"]
+    return summary
+
+
+def answer_of(out: Path) -> dict[str, Any]:
+    """The answer in a sweep's folder."""
+    return answer_in(out / "run" / "summary.json")
+
+
+def wait(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], float]]:
+    """The answer of a sweep that nobody disturbed, and how long it takes."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    started = time.monotonic()
+    assert wait(in_process.in_child(lambda: in_process.run(out, *OPTIONS))) == 0
+    yield answer_of(out), time.monotonic() - started
+
+
+@pytest.mark.parametrize("seed", range(KILL_SEEDS))
+def test_killed_at_random_moments_the_same_command_ends_with_the_same_answer(
+    seed: int, undisturbed: tuple[dict[str, Any], float], tmp_path: Path
+) -> None:
+    expected, seconds = undisturbed
+    chance = random.Random(seed)  # noqa: S311 for tests
+    before, kills = Finished({}, {}), 0
+    for attempt in range(100):
+        pid = in_process.in_child(lambda: in_process.run(tmp_path, *OPTIONS))
+        if attempt < 8:
+            time.sleep(chance.uniform(0, seconds) * (1.0 if attempt else 0.3))  # the first must not come too late
+            os.kill(pid, signal.SIGKILL)
+        code = wait(pid)
+        after = Finished.of(tmp_path / "run")
+        assert_kept(before, after)
+        before = after
+        if code == 0:
+            break
+        assert code == SIGKILLED, f"seed {seed}, attempt {attempt}: exit code {code}"
+        kills += 1
+    assert kills >= 1
+    assert_sound(tmp_path / "run", TRIALS)
+    assert answer_of(tmp_path) == expected
+
+
+def dying(out: Path, last: int) -> int:
+    """Run, and die at the write of that number: a file that is opened is left empty, anything else is left undone."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    left = last
+
+    def count(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def audit(name: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if name == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+            if left == 1 and "w" in arguments[1] and isinstance(arguments[0], (str, os.PathLike)):
+                left = -1  # the opening below is not counted
+                with Path(arguments[0]).open("wb"):
+                    os.kill(os.getpid(), signal.SIGKILL)
+            count()
+        elif name in ("os.rename", "os.symlink", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"):
+            count()
+
+    sys.addaudithook(audit)
+    event.listen(Engine, "commit", count)
+    with mock.patch.object(os, "fsync", lambda descriptor, real=os.fsync: (count(), real(descriptor))[1]):
+        code = in_process.run(out, *SMALL)
+    return code if left > 0 else 70
+
+
+def test_dying_at_any_write_loses_nothing(tmp_path: Path) -> None:
+    assert wait(in_process.in_child(lambda: in_process.run(tmp_path, *SMALL))) == 0
+    expected = answer_of(tmp_path)
+    last, code = FIRST_WRITE, SIGKILLED
+    while code == SIGKILLED:
+        out = tmp_path / str(last)
+        code = wait(in_process.in_child(lambda out=out, last=last: dying(out, last)))
+        assert code in (0, SIGKILLED), f"write {last}: exit code {code}"
+        before = Finished.of(out / "run")
+        again = wait(in_process.in_child(lambda out=out: in_process.run(out, *SMALL)))
+        assert again == 0, f"after write {last}: exit code {again}"
+        assert_kept(before, Finished.of(out / "run"))
+        assert_sound(out / "run", 3)
+        assert answer_of(out) == expected, f"after write {last}"
+        last += EVERY_NTH_WRITE
+    assert last > 300, "the sweep makes fewer writes than this test was meant for"
