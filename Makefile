@@ -26,7 +26,7 @@ chromium: $(VENV)/installed-test
 	    $(AS_ROOT) apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	} || echo "error: no browser for the tests of the page; install Chromium (Debian: apt-get install chromium)" >&2
 
-# The long form of tests/faults: hours. `make test` holds the quick one.
+# The long form of tests/faults: an hour or two. `make test` holds the quick one.
 faults: $(VENV)/installed-test
 	TUNER_FAULT_SEEDS=180 TUNER_FAULT_EVERY=1 TUNER_FAULT_CUTS=200 TUNER_FAULT_FLIPS=2000 $(BIN)/python -m pytest tests/faults
 

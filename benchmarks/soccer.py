@@ -1,4 +1,4 @@
-"""What the bridge to soccer-twos costs: beside the package called directly in its own Python, on the stand-in."""
+"""How fast Soccer-Twos is played on the field, and what the bridge costs over the package called directly."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from tuner.envs.soccer import interpreter
 from tuner.envs.soccer.bridge import Bridge
+from tuner.envs.soccer.env import SoccerTwosVector
+from tuner.envs.soccer.opponents import SCRIPTS
 from tuner.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
@@ -63,16 +65,39 @@ def bridge_seconds(bridge: Bridge, generator: np.random.Generator, decisions: in
     return time.perf_counter() - start
 
 
+def field_rates() -> dict[str, list[float]]:
+    """Match decisions a second of `tuner/SoccerTwos-v0`, 64 matches on one core, by opponent, in turn."""
+    matches, steps = 64, 1000
+    envs = {name: SoccerTwosVector(matches, opponent=name) for name in SCRIPTS}
+    actions: NDArray[Any] = np.random.default_rng(0).integers(0, 3, (steps, matches, 6))
+    rates: dict[str, list[float]] = {name: [] for name in envs}
+    for turn in range(6):
+        for name, env in envs.items():
+            env.reset(seed=turn)
+            start = time.perf_counter()
+            for each in actions:
+                env.step(each)
+            if turn:  # the first compiles
+                rates[name].append(round(matches * steps / (time.perf_counter() - start)))
+    return rates
+
+
 def main() -> int:
     """Take turns, print and keep every number; 1 where the bridge costs more than it may."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=300, metavar="N", help="turns of each side (300)")
     parser.add_argument("--decisions", type=int, default=20, metavar="N", help="decisions a turn (20)")
     args = parser.parse_args()
+    field = field_rates()
+    for name, found in field.items():
+        print(
+            f"field    {statistics.median(found):,.0f} decisions/s against {name} "
+            f"({min(found):,.0f} to {max(found):,.0f})"
+        )
     try:
         environment = interpreter.install()
     except UsageError as error:
-        print(f"skipped: {error}", file=sys.stderr)
+        print(f"the bridge is skipped: {error}", file=sys.stderr)
         return 0
     rates: dict[str, list[float]] = {"package": [], "bridge": []}
     load_before = os.getloadavg()[0]
@@ -106,6 +131,7 @@ def main() -> int:
             {
                 "machine": {"cores": os.cpu_count(), "system": platform.platform(), "load_before": load_before},
                 "python": {"bridge": platform.python_version(), "package": environment.version},
+                "field_decisions_per_s": field,
                 "decisions_a_turn": args.decisions,
                 "decisions_per_s": rates,
                 "cost": {"undisturbed": cost, "quartiles_of_turns": quartiles},

@@ -120,7 +120,10 @@ class InventedSweep:
 
 
 def multiply(study: Path, times: int) -> None:
-    """Put copies of a study's trials, the first left out, behind them, each with another learning rate."""
+    """Put copies of a study's trials, the first left out, behind them, each with another learning rate.
+
+    They have no seals, as trials of a version before there were any.
+    """
     with sqlite3.connect(study) as database:
         first, last = database.execute("select min(trial_id) + 1, max(trial_id) from trials").fetchone()
         tables = [name for (name,) in database.execute("select name from sqlite_master where name like 'trial%'")]
@@ -134,8 +137,10 @@ def multiply(study: Path, times: int) -> None:
                     other = f"1e-4 * pow(10, 2.0 * (((trial_id + {shift}) * 7919) % 1000) / 1000)"
                     moved["param_value"] = f"case when param_name = 'lr' then {other} else param_value end"
                 chosen = ", ".join(moved.get(name, f'"{name}"') for name in names)
+                sealed = "and key <> 'seal'" if table == "trial_user_attributes" else ""
                 listed = ", ".join(f'"{name}"' for name in names)
                 database.execute(
-                    f"insert into {table} ({listed}) select {chosen} from {table} where trial_id between ? and ?",  # noqa: S608
+                    f"insert into {table} ({listed}) select {chosen} from {table} "  # noqa: S608
+                    f"where trial_id between ? and ? {sealed}",
                     (first, last),
                 )

@@ -61,6 +61,13 @@ def test_make_test_runs_this_suite() -> None:
     assert any(line.endswith("python -m pytest") for line in done.stdout.splitlines())
 
 
+def test_make_soccer_prepares_the_package_and_sweeps() -> None:
+    done = subprocess.run(["make", "--dry-run", "soccer"], cwd=ROOT, capture_output=True, text=True, check=True)
+    prepares, sweeps = done.stdout.splitlines()[-2:]
+    assert "tuner.doctor --install-soccer ||" in prepares, "without an old Python it goes on"
+    assert sweeps.split()[1:] == ["-m", "tuner.sweep", "soccer"]
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python")])
 def test_a_command_of_the_readme_does_what_it_says(command: str, folder: Path, request: pytest.FixtureRequest) -> None:

@@ -77,6 +77,16 @@ def executed(script: str) -> dict[str, Any]:
 
 
 class TestTheScript:
+    def test_an_environment_of_ours_names_the_module_that_registers_it(self) -> None:
+        run = replace(CONFIG, env="tuner/SoccerTwos-v0", env_config={"player": "field"})
+        config = executed(rllib_script(stored(run)))["config"]
+        assert config.env == "tuner.envs:tuner/SoccerTwos-v0" and config.env_config == {"player": "field"}
+
+    def test_it_is_not_written_where_several_agents_play(self) -> None:
+        run = replace(CONFIG, env="tuner/SoccerTwos-v0", env_config={"variation": "multiagent_team"})
+        with pytest.raises(ExportFailed, match="several"):
+            rllib_script(stored(run))
+
     @pytest.mark.parametrize(
         "changed",
         [

@@ -277,7 +277,7 @@ def train(space, folder, engine="fused", stop_at=None, **params):
     return path
 
 
-def test_a_killed_runs_table_equals_an_undisturbed_ones(tmp_path):
+def test_a_killed_runs_table_equals_an_undisturbed_ones(local_ray, tmp_path):
     assert train(soccer(), tmp_path / "whole") == "compiled"
     train(soccer(), tmp_path / "killed", stop_at=10)
     train(soccer(), tmp_path / "killed")
@@ -288,7 +288,23 @@ def test_a_killed_runs_table_equals_an_undisturbed_ones(tmp_path):
     pd.testing.assert_frame_equal(whole, killed)
 
 
-def test_what_is_searched_of_the_environment_reaches_it(tmp_path):
+@pytest.mark.parametrize("variation", ["multiagent_team", "multiagent_player"])
+def test_several_agents_train_one_policy_and_go_on_from_a_checkpoint(variation, local_ray, tmp_path):
+    space = dataclasses.replace(
+        soccer(), env_config={"variation": variation, "flatten_branched": True}, params={}, max_episodes=3
+    )
+    shape = {"train_batch_size": 256, "num_envs_per_env_runner": 2, "minibatch_size": 128, "num_epochs": 1}
+    train(space, tmp_path, stop_at=1, **shape)
+    begun = pd.read_csv(tmp_path / "episodes.csv")
+    assert train(space, tmp_path, **shape) == "rllib: multi-agent"
+    rows = pd.read_csv(tmp_path / "episodes.csv")
+    assert len(rows) == 3 and rows.iloc[: len(begun)].equals(begun)
+    # All four players' together: a goal is 1 - t / 5000 to two of them and -1 to the other two, and t is in updates.
+    t = np.where(rows.length < 1000, 5 * rows.length, 0)
+    np.testing.assert_allclose(rows.reward, -2 * t / 5000, atol=2 * 5 / 5000)
+
+
+def test_what_is_searched_of_the_environment_reaches_it(local_ray, tmp_path):
     train(soccer(), tmp_path / "plain", stop_at=1, **{"env_config.ball_progress": 2.0, "num_epochs": 1})
     config = TrialDir(tmp_path / "plain").config.read_text()
     assert '"ball_progress": 2.0' in config and "env_config." not in config

@@ -6,7 +6,6 @@ import argparse
 import json
 import platform
 import shutil
-import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -94,9 +93,6 @@ def run_problems(run_dir: RunDir) -> Iterator[str]:
     from tuner.results import open_study
     from tuner.study import TrialState
 
-    if run_dir.study.is_file() and (problem := _database_problem(run_dir)):
-        yield problem
-        return
     try:
         study, _ = open_study(run_dir)
         records = study.records()
@@ -147,16 +143,6 @@ def _answer_problems(folder: TrialDir, goal: Goal) -> Iterator[str]:
         return
     if outcome is not None and asdict(outcome_of(rows, goal)) != outcome:
         yield f"{folder.episodes}: its rows do not give the outcome in result.json; remove {folder.path}"
-
-
-def _database_problem(run_dir: RunDir) -> str | None:
-    try:
-        with sqlite3.connect(f"file:{run_dir.study}?mode=ro", uri=True) as database:
-            answer = database.execute("PRAGMA integrity_check").fetchone()[0]
-        database.close()
-    except sqlite3.Error as error:
-        return f"{run_dir.study}: {error}"
-    return None if answer == "ok" else f"{run_dir.study}: {answer}"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tuner.parameters import (
     parameter,
     parse_params,
     split,
-)  # fmt: skip
+)
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
 PRUNERS = ("none", "asha", "median")

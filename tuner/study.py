@@ -432,7 +432,8 @@ def _unreadable(storage: str) -> Iterator[None]:
         ValueError,
         LookupError,
     ) as error:  # the last four are what Optuna raises for cells that it did not write
+        reason = str(error) if type(error) is ValueError else type(error).__name__  # ours say what is wrong
         raise StudyUnreadable(
-            f"the study {storage.split('@')[-1]} cannot be read ({type(error).__name__}); "
+            f"the study {storage.split('@')[-1]} cannot be read ({reason}); "
             "restore it from a copy, or use another --name"
         ) from error

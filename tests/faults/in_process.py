@@ -7,8 +7,10 @@ follow from its parameters and its seed. So a sweep takes a second, and may be k
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,8 +108,16 @@ def _tune(work: Any, name: str, searcher: Any, stopper: Any) -> None:
         searcher.on_trial_complete(key, trial._last)
 
 
+@functools.cache
+def _import_everything() -> None:
+    """Run a sweep here once, so that no child has to import what one needs."""
+    with tempfile.TemporaryDirectory() as folder:
+        assert run(Path(folder), "--trials", "2", "--episodes", "10", "--race-seeds", "1") == 0
+
+
 def in_child(call: Any) -> int:
     """Run something in a fork, its process id; it ends with what the call returns."""
+    _import_everything()
     pid = os.fork()
     if pid == 0:
         code = 70

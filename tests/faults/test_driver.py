@@ -22,7 +22,7 @@ TRIALS = 6
 OPTIONS = ("--race-seeds", "3")
 SMALL = ("--trials", "3", "--episodes", "10", "--race-seeds", "1")  # of few writes
 KILL_SEEDS = int(os.environ.get("TUNER_FAULT_SEEDS", "3"))  # 180 in the long form
-EVERY_NTH_WRITE = int(os.environ.get("TUNER_FAULT_EVERY", "200"))  # 1 in the long form
+EVERY_NTH_WRITE = int(os.environ.get("TUNER_FAULT_EVERY", "100"))  # 1 in the long form
 FIRST_WRITE = int(os.environ.get("TUNER_FAULT_FIRST", "1"))
 SIGKILLED = -signal.SIGKILL
 

@@ -14,8 +14,8 @@ from tests.conftest import tree
 from tests.faults import in_process
 from tests.faults.test_driver import SMALL, answer_in, answer_of, wait
 
-FLIPS = int(os.environ.get("TUNER_FAULT_FLIPS", "25"))  # 2,000 in the long form
-CUTS = int(os.environ.get("TUNER_FAULT_CUTS", "6"))  # 200 in the long form
+FLIPS = int(os.environ.get("TUNER_FAULT_FLIPS", "60"))  # 2,000 in the long form
+CUTS = int(os.environ.get("TUNER_FAULT_CUTS", "12"))  # 200 in the long form
 PAGE = 4096
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tuner.envs.soccer.matches import Matches
 from tuner.envs.soccer.opponents import opponent
 from tuner.envs.soccer.pitch import LINE, UPDATE_S, UPDATES
-from tuner.envs.soccer.settings import Seat, Settings
+from tuner.envs.soccer.settings import FIELD, Seat, Settings
 
 METADATA = {"render_modes": ["rgb_array"], "render_fps": 25}  # 2.5 times as fast as the game: a decision is 0.1 s
 
@@ -35,7 +35,7 @@ def make(*, render_mode: str | None = None, **env_config: Any) -> gymnasium.Env[
 
 def play(settings: Settings, number: int) -> Matches:
     """The matches that the settings ask for."""
-    if settings.player == "field":
+    if settings.player == FIELD:
         from tuner.envs.soccer.field import Field
 
         return Field(number)
