@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -80,3 +82,18 @@ def test_damage_is_named_and_nothing_is_changed(
     assert where in printed.out
     assert "nothing was changed" in printed.err
     assert tree(run) == before
+
+
+def test_a_transaction_that_a_driver_died_in_is_no_damage(finished: FinishedSweep, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished.path, tmp_path / "cartpole", symlinks=True))
+    dying = (
+        "import os, signal, sqlite3, sys\n"
+        "database = sqlite3.connect(sys.argv[1])\n"
+        "database.execute('pragma cache_size = 1')\n"  # so that pages are written before the commit
+        "database.execute('update trial_params set param_value = 0')\n"
+        "database.execute(\"update trial_user_attributes set value_json = value_json || ' '\")\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", dying, run / "study.db"])
+    assert (run / "study.db-journal").stat().st_size > 0
+    assert doctor.main([str(run)]) == 0

@@ -62,7 +62,9 @@ def test_make_test_runs_this_suite() -> None:
 
 
 def test_make_soccer_prepares_the_package_and_sweeps() -> None:
-    done = subprocess.run(["make", "--dry-run", "soccer"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "soccer"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     prepares, sweeps = done.stdout.splitlines()[-2:]
     assert "tuner.doctor --install-soccer ||" in prepares, "without an old Python it goes on"
     assert sweeps.split()[1:] == ["-m", "tuner.sweep", "soccer"]

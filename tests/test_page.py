@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.browser import Opened, executable, opened, running
 from tests.invented import InventedSweep, matches_of, multiply
@@ -134,17 +134,20 @@ class TestInABrowser:
     def test_light_and_dark_are_followed_while_the_page_is_open(
         self, browser: Browser, sweeps: dict[str, Path]
     ) -> None:
-        ink = "() => getComputedStyle(document.querySelector('#chart-race .xtick text')).fill"
+        light, dark = ("rgb(255, 255, 255)", "rgb(27, 31, 36)"), ("rgb(22, 25, 29)", "rgb(230, 230, 230)")
         with opened(browser, sweeps["whole"] / "report.html", scheme="light") as page:
-            light = page.background(), page.page.evaluate(ink)
+
+            def has(colours: tuple[str, str]) -> None:
+                expect(page.page.locator("body")).to_have_css("background-color", colours[0])
+                expect(page.page.locator("#chart-race .xtick text").first).to_have_css("fill", colours[1])
+
+            has(light)
             page.page.emulate_media(color_scheme="dark")
-            dark = page.background(), page.page.evaluate(ink)
+            has(dark)
             page.page.get_by_text("light", exact=True).click()
-            chosen = page.background(), page.page.evaluate(ink)
+            has(light)
             page.page.get_by_text("auto", exact=True).click()
-            assert (page.background(), page.page.evaluate(ink)) == dark
-        assert light == chosen == ("rgb(255, 255, 255)", "rgb(27, 31, 36)")
-        assert dark == ("rgb(22, 25, 29)", "rgb(230, 230, 230)")
+            has(dark)
 
     def test_a_printed_page_is_light_and_has_no_buttons(self, browser: Browser, sweeps: dict[str, Path]) -> None:
         with opened(browser, sweeps["whole"] / "report.html", scheme="dark") as page:

@@ -61,37 +61,54 @@ def receive(sock: socket.socket) -> tuple[bytes, bytes]:
     return message[:KIND], message[KIND:]
 
 
-def serve(sock: socket.socket) -> None:
-    """Play what the other end asks for until it has enough, is gone, or something fails."""
-    _, body = receive(sock)
-    settings = json.loads(body)
-    _end_with(settings["owner"], sock, settings["logs"])
-    signal.signal(signal.SIGCHLD, _on_child)
-    match = None
+def send(sock: socket.socket, message: bytes | bytearray) -> None:
+    """Say something to the other end; raises EOFError where it is gone."""
     try:
-        package = _package()
-        sock.send(READY + json.dumps(_versions()).encode())
-        while True:
-            kind, body = receive(sock)
-            if kind == LAUNCH:
-                if match is not None:
-                    match.close()
-                match = Match(package, settings, SEED.unpack(body)[0])
-                state = match.reset()
-            elif kind == STEP and match is not None:
-                state = match.step(np.frombuffer(body, ACTIONS)[0])
-            elif kind == RESET and match is not None:
-                state = match.reset()
-            else:
-                break
-            sock.send(state)
-        if match is not None:
-            match.close()
+        sock.send(message)
+    except OSError:
+        raise EOFError from None
+
+
+def serve(sock: socket.socket) -> None:
+    """Play what the other end asks for until it has enough or something fails."""
+    try:
+        _, body = receive(sock)
+        settings = json.loads(body)
+        _end_with(settings["owner"], sock, settings["logs"])
+        signal.signal(signal.SIGCHLD, _on_child)
+        try:
+            _play(sock, settings)
+        except EOFError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, the owner has to know
+            reason = " ".join(str(error).split())[:1000]
+            name = "" if isinstance(error, PlayerEnded) else f"{type(error).__name__}: "
+            send(sock, FAILED + f"{name}{reason}".encode())
     except EOFError:
-        signal.pause()  # whoever watches the socket is about to end this process, and tidies up first
-    except Exception as error:  # noqa: BLE001  whatever it is, the owner has to know
-        reason = " ".join(str(error).split())[:1000]
-        sock.send(FAILED + (reason if isinstance(error, PlayerEnded) else f"{type(error).__name__}: {reason}").encode())
+        while True:  # whoever watches the socket ends this process once it has tidied up, and must not be cut short
+            signal.pause()
+
+
+def _play(sock: socket.socket, settings: dict[str, Any]) -> None:
+    match = None
+    package = _package()
+    send(sock, READY + json.dumps(_versions()).encode())
+    while True:
+        kind, body = receive(sock)
+        if kind == LAUNCH:
+            if match is not None:
+                match.close()
+            match = Match(package, settings, SEED.unpack(body)[0])
+            state = match.reset()
+        elif kind == STEP and match is not None:
+            state = match.step(np.frombuffer(body, ACTIONS)[0])
+        elif kind == RESET and match is not None:
+            state = match.reset()
+        else:
+            break
+        send(sock, state)
+    if match is not None:
+        match.close()
 
 
 class Match:
