@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -218,3 +219,23 @@ class TestCache:
         environment = os.environ | {"XDG_CACHE_HOME": str(blocked)}
         done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
         assert done.stdout.strip() == "True", done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has these figures and needs this")
+def test_the_compilers_code_takes_no_memory_once_it_is_released_and_still_works() -> None:
+    numba.njit(lambda x: x + 1)(1)  # not cached, so it is compiled here
+    assert _resident_mb() > 20
+    compiled.release_compiler()
+    assert _resident_mb() < 1
+    assert numba.njit(lambda x: x + 2)(1) == 3
+
+
+def _resident_mb() -> float:
+    """How much of LLVM's code this process has in memory."""
+    resident, is_code = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            is_code = "libllvmlite" in line and " r-xp " in line
+        elif is_code and line.startswith("Rss:"):
+            resident += int(line.split()[1])
+    return resident / 1024

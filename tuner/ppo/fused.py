@@ -22,6 +22,7 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
 )
 
+from tuner.compiled import release_compiler
 from tuner.envs.cartpole import CompiledCartPole
 from tuner.episodes import Episode
 from tuner.policy import Policy
@@ -305,6 +306,7 @@ class FusedEngine:
     def __init__(self, algorithm: FusedPPO) -> None:
         self.iteration = 0
         self._algorithm = algorithm
+        self._is_loaded = False
 
     @property
     def env_steps(self) -> int:
@@ -320,6 +322,9 @@ class FusedEngine:
         """See Engine."""
         episodes, statistics = self._algorithm.iterate()
         self.iteration += 1
+        if not self._is_loaded:
+            release_compiler()
+            self._is_loaded = True
         return episodes, {ours: statistics[theirs] for theirs, ours in STATISTICS.items()}
 
     def greedy_policy(self) -> Policy:
