@@ -1,16 +1,20 @@
-"""How many trials a machine holds."""
+"""How many trials a machine holds, and what ends Ray."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tuner import cluster
 from tuner.cluster import Machine, trials_at_once
-from tuner.errors import UsageError
+from tuner.errors import Interrupted, UsageError
+from tuner.signals import StopRequest
 
 
 @pytest.mark.parametrize(
@@ -58,3 +62,70 @@ def test_looking_at_the_machine_does_not_start_or_import_ray() -> None:
     script = "import sys; from tuner import cluster; cluster.machine(); print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_call_hands_its_error_on() -> None:
+    with pytest.raises(ZeroDivisionError):
+        cluster.call(lambda: 1 / 0, StopRequest())
+
+
+def test_a_call_that_outlasts_the_grace_of_a_stop_is_left_and_the_request_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "STOP_GRACE_S", 0.1)
+    monkeypatch.setattr(cluster, "_end", lambda done: None)
+    stop, event = StopRequest(), threading.Event()
+    stop.signal = signal.SIGTERM
+    cluster.call(event.wait, stop)
+    event.set()
+    assert (
+        stop.reason() == "stopped by SIGTERM, which took longer than 0.1 s; what ran goes on from its last checkpoint"
+    )
+
+
+def test_a_call_under_which_ray_ends_is_left_and_the_request_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_end", lambda done: None)
+    monkeypatch.setattr(cluster, "loss", lambda: "Ray's raylet (process 7) ended (SIGKILL)")
+    stop, event = StopRequest(), threading.Event()
+    cluster.call(event.wait, stop)
+    event.set()
+    assert stop.is_set() and stop.signal is None
+    assert stop.reason() == "Ray's raylet (process 7) ended (SIGKILL); what ran goes on from its last checkpoint"
+
+
+def test_a_ray_that_does_not_start_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def init(**options: object) -> None:
+        raise RuntimeError("Timed out waiting for file gcs_server_port\n  more")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(Interrupted) as interruption, cluster.private_ray(Machine(1, 0)):
+        pass
+    assert str(interruption.value) == (
+        "Ray did not start: Timed out waiting for file gcs_server_port; nothing is lost, the same command goes on"
+    )
+
+
+SIGNALLED = """
+import os, signal, subprocess, sys, time
+from tuner import signals
+with signals.kept_from_children():
+    kept = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+    kept.send_signal(number)
+signals.leave_to_driver()
+heeding = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+fork = os.fork() or time.sleep(60)
+os.kill(os.getpid(), signal.SIGTERM)
+heeding.terminate()
+time.sleep(1)
+os.kill(fork, signal.SIGTERM)
+print(heeding.wait(), os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]), kept.poll())
+kept.kill()
+"""
+
+
+def test_signals_reach_neither_rays_processes_nor_trials_but_what_trials_start() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["-15", "143", "None"], done.stderr

@@ -98,6 +98,15 @@ def test_an_interrupted_command_says_that_the_same_command_goes_on(capsys: pytes
     assert "the same command goes on" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("text", ["\x1b]0;taken\a", "\x1b[31m", "over\rwritten", "\x9b31m", "\u202egnp.exe", "\0"])
+def test_no_message_commands_the_terminal(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run_raising(UsageError(f"a{text}b"))
+    command.say(f"one{text}\ntwo")
+    captured = capsys.readouterr()
+    assert captured.err.strip().isprintable() and captured.out.count("\n") == 2
+    assert captured.out.replace("\n", "").isprintable()
+
+
 def test_a_defect_of_our_own_is_not_passed_off_as_bad_input() -> None:
     with pytest.raises(ZeroDivisionError):
         run_raising(ZeroDivisionError())

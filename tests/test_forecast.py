@@ -56,5 +56,5 @@ def test_its_disk_is_enough_for_a_sweep_and_not_out_of_all_proportion(
 ) -> None:
     said = dry_run(capsys, "--trials", 6, "--out", tmp_path)["folder"]
     megabytes = float(re.search(r"(\d+) MB", said)[1])  # type: ignore[index]
-    taken = sum(file.stat().st_size for file in (finished.path / "trials").rglob("*") if file.is_file()) / 1e6
+    taken = sum(file.stat().st_size for file in finished.path.rglob("*") if file.is_file()) / 1e6
     assert taken < megabytes < taken * 10

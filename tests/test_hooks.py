@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
+from tuner.deaths import Death
 from tuner.episodes import Outcome
 from tuner.hooks import MAX_DEATHS, StudySearcher, StudyStopper
 from tuner.space import Float, SearchSpace
@@ -247,7 +248,10 @@ def test_a_trial_whose_process_keeps_dying_is_failed_with_the_number_of_deaths(s
         tune.start()
         tune.end(1, error=True)
     record = study.record(1)
-    assert (record.state, record.reason) == (TrialState.FAILED, f"its process died {MAX_DEATHS} times")
+    assert (record.state, record.reason) == (
+        TrialState.FAILED,
+        f"its process died {MAX_DEATHS} times, at last of this: killed, or it crashed",
+    )
 
 
 def test_a_trial_whose_process_keeps_dying_is_not_started_without_end(study: SweepStudy) -> None:
@@ -327,6 +331,17 @@ def test_a_trial_in_which_no_episode_ended_is_failed(study: SweepStudy) -> None:
     tune.result(1, Outcome(env_steps=9000), done=True)
     tune.end(1)
     assert study.record(1).state is TrialState.FAILED
+
+
+def test_a_report_that_an_earlier_attempt_made_is_not_made_again(study: SweepStudy, reopen: Open) -> None:
+    tune = FakeTune(study)
+    tune.start()
+    tune.result(1, reports=[[5, 80.0]])
+    tune.searcher.close()
+    tune = FakeTune(reopen())
+    tune.start()
+    tune.result(1, reports=[[5, 80.0], [10, 70.0]])
+    assert study.record(1).reports == {5: 80.0, 10: 70.0}
 
 
 def test_reports_reach_the_study(study: SweepStudy) -> None:
@@ -495,3 +510,43 @@ def test_what_tune_pickles_into_its_snapshots_holds_nothing_of_ours(part: str, s
 
 def test_tunes_own_objective_is_left_unused(study: SweepStudy) -> None:
     assert FakeTune(study).searcher.set_search_properties("reward", "max", {}) is True
+
+
+def searcher_of(study: SweepStudy, **options: Any) -> StudySearcher:
+    return StudySearcher(study, trials=2, parallel=1, to_config=lambda record: {"number": record.number}, **options)
+
+
+def test_a_trial_that_would_end_its_process_again_is_failed_at_once_with_the_cause(study: SweepStudy) -> None:
+    searcher = searcher_of(study, death_of=lambda trial_id, record: Death("no iteration within 5 s", is_final=True))
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", error=True)
+    record = study.record(0)
+    assert (record.state, record.reason) == (TrialState.FAILED, "no iteration within 5 s")
+
+
+def test_the_cause_of_a_death_is_on_record_and_the_last_one_is_the_reason(study: SweepStudy) -> None:
+    searcher = searcher_of(study, death_of=lambda trial_id, record: Death(f"cause {trial_id}"))
+    for death in range(MAX_DEATHS):
+        searcher.suggest(str(death))
+        searcher.on_trial_complete(str(death), error=True)
+    assert study.record(0).reason == f"its process died {MAX_DEATHS} times, at last of this: cause {MAX_DEATHS - 1}"
+
+
+@pytest.mark.parametrize("last", [None, {"failed": "BrokenPipeError: [Errno 32]", "done": True}])
+def test_what_dies_or_fails_while_a_sweep_is_stopping_is_to_blame_for_nothing(
+    last: dict[str, Any] | None, reopen: Open
+) -> None:
+    study, is_stopping = reopen(), False
+    searcher = searcher_of(study, is_stopping=lambda: is_stopping)
+    searcher.suggest("a")
+    is_stopping = True
+    if last is not None:
+        StudyStopper(study, searcher)("a", last)
+    searcher.on_trial_complete("a", last, error=last is None)
+    assert searcher.suggest("b") is None
+    assert (study.record(0).state, study.record(0).reason) == (TrialState.WAITING, None)
+    for death in range(MAX_DEATHS - 1):  # the one above did not count
+        tune = FakeTune(reopen(), trials=1)
+        assert tune.start() == [0], death
+        tune.end(0, error=True)
+    assert study.record(0).state is not TrialState.FAILED

@@ -13,6 +13,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from tuner.answer.parts import Run, RunResult, Stage
+from tuner.deaths import Death
 from tuner.episodes import Outcome
 from tuner.errors import StateError
 from tuner.hooks import MAX_DEATHS, ErrorStopper, RunsSearcher
@@ -189,3 +190,27 @@ def test_an_error_of_ours_stops_everything_and_is_raised(folders: RunFolders) ->
     assert stopper.stop_all()
     with pytest.raises(ZeroDivisionError):
         searcher.close()
+
+
+def test_a_run_that_would_end_its_process_again_is_recorded_at_once_with_the_cause(folders: RunFolders) -> None:
+    searcher = RunsSearcher(
+        iter([Stage("race", RUNS[:1])]), folders, parallel=1, to_config=lambda run: {"name": run.name},
+        death_of=lambda trial_id, run: Death("no iteration within 5 s", is_final=True),
+    )  # fmt: skip
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", error=True)
+    assert folders(RUNS[0]) == RunResult(None, "no iteration within 5 s")
+
+
+def test_a_run_that_dies_or_fails_while_a_sweep_is_stopping_is_done_again(folders: RunFolders) -> None:
+    is_stopping = False
+    searcher = RunsSearcher(
+        iter([Stage("race", RUNS[:2])]), folders, parallel=2, to_config=lambda run: {"name": run.name},
+        is_stopping=lambda: is_stopping,
+    )  # fmt: skip
+    searcher.suggest("a")
+    searcher.suggest("b")
+    is_stopping = True
+    searcher.on_trial_complete("a", error=True)
+    searcher.on_trial_complete("b", {"failed": "BrokenPipeError", "done": True, "wall_s": 1.0})
+    assert folders(RUNS[0]) is None and folders(RUNS[1]) is None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
+import psutil
 import pytest
 from gymnasium.utils.env_checker import check_env
 
@@ -64,6 +65,17 @@ def test_it_plays_what_the_field_plays_over_twenty_episodes(bridge: Bridge) -> N
         if field.terminateds[0] or field.truncateds[0]:
             ends.append((bool(field.truncateds[0]), bool(field.rewards[0, 0] > 0), bool(field.rewards[0, 2] > 0)))
     assert set(ends) == {(True, False, False), (False, True, False), (False, False, True)}
+
+
+def test_the_players_are_talked_to_on_loopback_alone(bridge: Bridge) -> None:
+    bridge.reset([1])
+    listening = [
+        connection.laddr.ip
+        for pid in processes(bridge)
+        for connection in psutil.Process(pid).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening and {ip.rpartition(":")[2] for ip in listening} == {"127.0.0.1"}
 
 
 def test_matches_side_by_side_are_those_of_the_field() -> None:

@@ -61,7 +61,7 @@ def test_a_sweeps_trials_find_an_opponent_from_where_the_command_was_given(comma
         "    max_episodes=4, max_steps=2000, seed=1, trials=1, baseline={'train_batch_size': 256},\n"
         "    params={'lr': Float(1e-5, 1e-3)})\n"
     )
-    done = command("sweep", "./mine.py", "--trials", 1, "--race-seeds", 0, cwd=tmp_path)
+    done = command("sweep", "./mine.py", "--trials", 1, "--race-seeds", 0, "--trust", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 COMPLETE" in done.stdout
 

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -412,9 +413,11 @@ class TestViews:
             env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"},
         )  # fmt: skip
         os.close(side)
-        wait_for(lambda: len(rows_or_none(tmp_path / "small/trials/0002")) > 60)
-        process.send_signal(signal.SIGINT)
-        shown = read_terminal(main, process)
+        with ThreadPoolExecutor() as pool:
+            reading = pool.submit(read_terminal, main, process)  # all the time: who writes to a full terminal waits
+            wait_for(lambda: len(rows_or_none(tmp_path / "small/trials/0002")) > 60)
+            process.send_signal(signal.SIGINT)
+            shown = reading.result()
         assert process.returncode == 75, shown[-2000:]
         assert "/9 trials" in shown and "mean reward" in shown and "time left" in shown
         assert re.search("[▁▂▃▄▅▆▇█]", shown) and "\x1b[" in shown

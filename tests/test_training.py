@@ -150,3 +150,18 @@ def test_a_run_of_the_race_is_judged_and_one_of_the_search_is_not(tmp_path: Path
     training.close()
     assert found is not None and [record.matches for record in found.records] == [40, 40]
     assert found.score == sum(record.points for record in found.records) / 80
+
+
+def test_reports_that_nobody_took_come_again_after_a_restart(tmp_path: Path) -> None:
+    config = replace(CONFIG, goal=Goal(475, 10, max_episodes=70))
+    training = Training(config, TrialDir(tmp_path))
+    reports: list[tuple[int, float]] = []
+    while len(reports) < 2:
+        reports += training.advance(0.0).reports
+    training.save()
+    training.close()
+    training = Training(config, TrialDir(tmp_path))
+    again = training.advance(0.0).reports
+    assert list(again[: len(reports)]) == reports
+    assert again[len(reports) :] == () or again[len(reports)][0] > reports[-1][0]
+    training.close()

@@ -122,7 +122,12 @@ def _from_gymnasium(text: str) -> Source:
         if module:
             importlib.import_module(module)
         spec = gymnasium.spec(envs.anywhere(name))
-    except (gymnasium.error.Error, ImportError) as error:
+    except (
+        gymnasium.error.Error,
+        ImportError,
+        TypeError,
+        ValueError,
+    ) as error:  # the last two: no module has that name
         hint = nearest(name, gymnasium.registry)
         raise UsageError(f"space {text!r}: Gymnasium has no such environment: {first_line(error)}{hint}") from error
     doc = f"{env}: a generic PPO space"

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 KEEP = 2
 
+_told: set[tuple[Path, str]] = set()
+
 
 @dataclass(frozen=True)
 class Counters:
@@ -80,5 +82,7 @@ def newest_valid(trial: TrialDir) -> tuple[Path, Counters] | None:
                 return folder, Counters(**manifest["counters"])
             except (KeyError, TypeError):
                 problem = f"{MANIFEST}: has no counters"
-        logger.warning("%s: not used, %s", folder, problem)
+        if (folder, problem) not in _told:  # several look for it: whoever draws the curves, whoever trains on
+            _told.add((folder, problem))
+            logger.warning("%s: not used, %s", folder, problem)
     return None

@@ -7,9 +7,12 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from tuner.errors import EXIT_INTERRUPTED, SweepError
 
+# Control characters but tab and newline, and those that turn the direction of writing.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -23,6 +26,16 @@ def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     )  # fmt: skip
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The option with which a user vouches for what others may have made."""
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="read policies from outside the run folder, follow links out of it, and use one of another user's: "
+        "reading a policy runs whatever code its maker put into it",
+    )
+
+
 def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse, run, and turn an error into one message and its exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_StderrOfTheMoment()])
@@ -33,7 +46,7 @@ def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     try:
         return main(args)
     except SweepError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on", file=sys.stderr)
@@ -47,7 +60,15 @@ class _StderrOfTheMoment(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        print(self.format(record), file=sys.stderr, flush=True)
+        say(self.format(record), sys.stderr)
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print `text` on `stream`, stdout unless given, with control characters as escapes.
+
+    Reasons, names and paths come from environments and run folders, and must not command a terminal.
+    """
+    print(_UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text), file=stream, flush=True)
 
 
 def seconds(text: str) -> float:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from pathlib import Path
 
 from tuner import command
 from tuner.envs.soccer import interpreter
-from tuner.episodes import Goal, outcome_of, read_rows
-from tuner.errors import EXIT_STATE, StateError
-from tuner.files import manifest_problem
-from tuner.layout import RunDir, TrialDir
-from tuner.parameters import ENV_PREFIX
+from tuner.errors import EXIT_STATE, UsageError
+from tuner.layout import RunDir, check_trust
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,6 +26,11 @@ def parser() -> argparse.ArgumentParser:
     parser = command.parser("doctor", __doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("run", nargs="?", metavar="RUN", help="a run folder to examine")
+    parser.add_argument(
+        "--repair-into", type=Path, metavar="FOLDER",
+        help="write what can be saved of RUN into a new folder, from which the same sweep goes on; RUN is left alone",
+    )  # fmt: skip
+    command.add_trust(parser)
     what.add_argument(
         "--install-soccer",
         action="store_true",
@@ -43,18 +45,43 @@ def _main(args: argparse.Namespace) -> int:
         print(f"soccer-twos {interpreter.PACKAGE} under Python {environment.version} is ready at {environment.path}")
         return 0
     if args.run is None:
+        if args.repair_into:
+            raise UsageError(
+                "--repair-into: of which run folder? name it: python -m tuner.doctor RUN --repair-into FOLDER"
+            )
         for name, finding in machine_findings():
             print(f"{name:<9} {finding}")
         return 0
     run_dir = RunDir.existing(args.run)
+    check_trust(run_dir.path, args.trust)  # opening a study may write where it leads
+    return _examine(run_dir, args.repair_into)
+
+
+def _examine(run_dir: RunDir, target: Path | None) -> int:
+    """Say what is wrong with a run folder and what can be saved, and save it where that was asked for."""
+    from tuner import repair
+    from tuner.soundness import run_problems
+
+    if target is not None:
+        repair.check_target(run_dir, target)
     problems = list(run_problems(run_dir))
+    if not problems:
+        command.say(f"{run_dir.path}: sound" + ("; no copy was made" if target else ""))
+        return 0
     for problem in problems:
-        print(problem)
-    if problems:
-        print(f"error: {run_dir.path}: {len(problems)} problems, see above; nothing was changed", file=sys.stderr)
-        return EXIT_STATE
-    print(f"{run_dir.path}: sound")
-    return 0
+        command.say(problem)
+    salvage = repair.examine(run_dir)
+    for line in salvage.lines():
+        command.say(line)
+    if target is not None:
+        repair.write(salvage, target)
+        where = f"--out {shlex.quote(str(target.parent))} --name {target.name}"
+        command.say(f"{target}: sound; the same sweep command goes on there with {where}")
+        return 0
+    command.say(f"to save it  python -m tuner.doctor {run_dir.path} --repair-into FOLDER")
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    command.say(f"error: {run_dir.path}: {count}, see above; nothing was changed", sys.stderr)
+    return EXIT_STATE
 
 
 def machine_findings() -> Iterator[tuple[str, str]]:
@@ -86,63 +113,6 @@ def _soccer_findings() -> Iterator[tuple[str, str]]:
         yield "soccer", f"unity: {environment.binary}"
     else:
         yield "soccer", "unity: give your player's path as env_path; without one, the package downloads it at first use"
-
-
-def run_problems(run_dir: RunDir) -> Iterator[str]:
-    """What is wrong with a run folder, each with where it is; nothing for a sound one."""
-    from tuner.results import open_study
-    from tuner.study import TrialState
-
-    try:
-        study, _ = open_study(run_dir)
-        records = study.records()
-    except StateError as error:
-        yield str(error)
-        return
-    known = {record.number for record in records}
-    for number, folder in run_dir.trial_dirs():
-        if number not in known:
-            yield f"{folder.path}: the study has no trial {number}"
-    for record in records:
-        if record.state is not TrialState.COMPLETE:
-            continue  # it goes on, or nothing of it counts
-        folder = run_dir.trial(record.number)
-        try:
-            config = json.loads(folder.config.read_bytes())
-            config |= {ENV_PREFIX + key: value for key, value in config["env_config"].items()}
-            rows = read_rows(folder.episodes)
-        except (OSError, ValueError, StateError) as error:
-            yield f"{folder.path}: {error}"
-            continue
-        except (KeyError, TypeError, AttributeError):
-            yield f"{folder.config}: is not the configuration of a run"
-            continue
-        for name, value in record.params.items():
-            if config.get(name) != value:
-                yield f"{folder.config}: {name} is {config.get(name)!r}, the study says {value!r}"
-        if outcome_of(rows, study.goal) != record.outcome:
-            yield f"{folder.episodes}: its rows do not give the outcome in the study"
-        saved = folder.iterations()
-        if not saved:
-            yield f"{folder.checkpoints}: no checkpoint"
-        elif problem := manifest_problem(folder.checkpoint_at(saved[0])):
-            yield f"{folder.checkpoint_at(saved[0])}: does not verify, {problem}"
-
-    for folder in run_dir.answer_dirs():
-        if folder.result.exists():  # any other is done again
-            yield from _answer_problems(folder, study.goal)
-
-
-def _answer_problems(folder: TrialDir, goal: Goal) -> Iterator[str]:
-    """What is wrong with a finished run of the answer."""
-    try:
-        outcome = json.loads(folder.result.read_bytes())["outcome"]
-        rows = read_rows(folder.episodes)
-    except (OSError, ValueError, KeyError, TypeError, StateError) as error:
-        yield f"{folder.path}: {type(error).__name__}: {error}; remove it, and the run is done again"
-        return
-    if outcome is not None and asdict(outcome_of(rows, goal)) != outcome:
-        yield f"{folder.episodes}: its rows do not give the outcome in result.json; remove {folder.path}"
 
 
 if __name__ == "__main__":

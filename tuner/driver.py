@@ -10,11 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tuner import cluster, environment, judgement
+from tuner import checkpoint, cluster, environment, judgement
 from tuner.answer import race_size, so_far, stages
 from tuner.answer.parts import PATH, Answer, Run, RunResult, Stage
+from tuner.deaths import Death, death_of, iteration_timeout_s
+from tuner.disk import DiskFloor, bytes_of, free_bytes, told_when_full
 from tuner.files import write_json
-from tuner.hooks import ErrorStopper, QuietSearcher, RunsSearcher, StudySearcher, StudyStopper, Watcher
+from tuner.hooks import (
+    ErrorStopper,
+    QuietSearcher,
+    RunsSearcher,
+    StudySearcher,
+    StudyStopper,
+    Watcher,
+    lost_actors_are_dead,
+)
 from tuner.layout import TrialDir
 from tuner.ledger import RACE
 from tuner.live import view_for
@@ -46,7 +56,9 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
     Raises:
         UsageError: the environment, the judge or the machine cannot do it; nothing was changed.
         StateError: the run folder cannot be used; nothing was changed.
+        DiskFull: the disk is full, or would soon be; what there is stays whole.
     """
+    iteration_timeout_s()
     environment.check(plan.space.env, plan.space.env_config)
     if plan.space.judge:
         judgement.load(plan.space.judge)
@@ -55,19 +67,22 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
     parallel = min(plan.options.parallel or holds, holds)
     if plan.options.parallel and plan.options.parallel > holds:
         logger.warning("--parallel %d: this machine holds %d at once", plan.options.parallel, holds)
-    run_dir = plan.run_dir.make()
-    with run_dir.lock():
+    with told_when_full(plan.run_dir.path), plan.run_dir.make().lock():
+        run_dir = plan.run_dir
         _write_sweep(plan)
         study = open_study(plan)
         reporter = Reporter(run_dir, study, plan.source.name, plan.engine, plan.race)
         if is_finished(study, plan.trials) and (answer := reporter.answer()).is_complete:
             return reporter.write_missing(answer)
+        floor = DiskFloor(run_dir, plan.space, parallel)
+        floor.check()
+        _warn_of_disk(plan, study)
         state = SweepState(
             study, plan.trials, parallel, plan.options.time_s, race_size(**plan.race, parameters=len(plan.space.params))
         )
         view: AbstractContextManager[Any] = view_for(state, stream) if stream else nullcontext()
         with view as shown, cluster.private_ray(machine) as folder:
-            work = Work(plan, study, reporter, state, folder, stop, shown)
+            work = Work(plan, study, reporter, state, floor, folder, stop, shown)
             if not is_finished(study, plan.trials):
                 _search(work)
             if is_finished(study, plan.trials) and not stop.is_set():
@@ -83,9 +98,19 @@ class Work:
     study: SweepStudy
     reporter: Reporter
     state: SweepState
+    floor: DiskFloor
     folder: Path  # Ray's, and Tune's; gone in the end
     stop: StopRequest
     view: Any  # None when nothing is shown
+
+    def is_stopping(self) -> bool:
+        """Whether a stop was requested, or Ray is gone."""
+        return self.stop.is_set() or cluster.loss() is not None
+
+    def death_of(self, trial_id: str, folder: TrialDir) -> Death:
+        """Why the process of a trial of Tune's ended."""
+        said = [file.read_text(errors="replace") for file in self.folder.rglob(f"{trial_id}/error.txt")]  # Tune's
+        return death_of(folder, iteration_timeout_s(), "".join(said))
 
 
 def open_study(plan: Plan) -> SweepStudy:
@@ -117,11 +142,17 @@ def _search(work: Work) -> None:
         return _actor_config(work, plan.run_dir.trial(record.number), run)
 
     searcher = StudySearcher(
-        study, trials=plan.trials, parallel=work.state.parallel, to_config=to_config, watchers=watchers
+        study,
+        trials=plan.trials,
+        parallel=work.state.parallel,
+        to_config=to_config,
+        watchers=watchers,
+        death_of=lambda trial_id, record: work.death_of(trial_id, plan.run_dir.trial(record.number)),
+        is_stopping=work.is_stopping,
     )
     started = time.monotonic()
     try:
-        _tune(work, "search", searcher, StudyStopper(study, searcher, watchers))
+        _tune(work, "search", searcher, StudyStopper(study, searcher, watchers, work.floor.check))
     finally:
         study.add_cost("search", time.monotonic() - started)
         searcher.close()
@@ -144,9 +175,11 @@ def _answer(work: Work) -> None:
         parallel=work.state.parallel,
         to_config=to_config,
         watchers=watchers,
+        death_of=lambda trial_id, run: work.death_of(trial_id, folders.folder(run)),
+        is_stopping=work.is_stopping,
     )
     try:
-        _tune(work, "answer", searcher, ErrorStopper(searcher))
+        _tune(work, "answer", searcher, ErrorStopper(searcher, work.floor.check))
     finally:
         clock.stop()
         searcher.close()
@@ -155,14 +188,18 @@ def _answer(work: Work) -> None:
 def _tune(work: Work, name: str, searcher: QuietSearcher, stopper: Stopper) -> None:
     """Have Tune run what the searcher gives out, until it has no more, the deadline, or a stop request."""
     from ray import tune
+    from ray.tune.execution import class_cache
     from ray.tune.stopper import CombinedStopper
 
     from tuner.stoppers import DeadlineStopper
     from tuner.trial import PPOTrial
 
-    work.stop.listen()
+    # Tune names these to Ray, which writes them into its log; a trial has its environment from Ray's processes.
+    passed_on = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in passed_on if not name.startswith("AWS_")}
+    work.stop.listen()  # `ray.init` has put a handler of its own in place of ours
     deadline = DeadlineStopper(work.state.left_s(), is_requested=work.stop.is_set)
-    tune.Tuner(
+    tuner = tune.Tuner(
         PPOTrial,
         tune_config=tune.TuneConfig(
             search_alg=searcher, num_samples=-1, reuse_actors=True,
@@ -174,7 +211,9 @@ def _tune(work: Work, name: str, searcher: QuietSearcher, stopper: Stopper) -> N
             storage_path=str(work.folder / "tune"), name=name, stop=CombinedStopper(stopper, deadline), verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
-    ).fit()  # fmt: skip
+    )  # fmt: skip
+    with lost_actors_are_dead():
+        cluster.call(tuner.fit, work.stop)
 
 
 class StageClock:
@@ -224,12 +263,23 @@ class PathNote:
 
 def _actor_config(work: Work, folder: TrialDir, run: RunConfig) -> dict[str, Any]:
     """What a trial's actor needs to know."""
-    work.stop.listen()  # by the first trial Tune has put its own SIGUSR1 handler in place of ours
+    checkpoint.newest_valid(folder)  # for its warning: what the actor itself says nobody hears
     options = work.plan.options
     return {
         "folder": str(folder.path.absolute()), "run": run.to_json(),
-        "cpus": options.cpus_per_trial, "gpus": options.gpus_per_trial,
+        "cpus": options.cpus_per_trial, "gpus": options.gpus_per_trial, "timeout_s": iteration_timeout_s(),
     }  # fmt: skip
+
+
+def _warn_of_disk(plan: Plan, study: SweepStudy) -> None:
+    """Say once, before anything is started, that the disk will not do."""
+    left = plan.trials - sum(record.is_finished for record in study.records())
+    needed, free = bytes_of(plan.space, left), free_bytes(plan.run_dir.path)
+    if needed > free:
+        logger.warning(
+            "%s: needs about %.0f MB more, %.0f MB are free; the sweep ends before the disk is full, and goes on when "
+            "there is more", plan.run_dir.path, needed / 1e6, free / 1e6,
+        )  # fmt: skip
 
 
 def _write_sweep(plan: Plan) -> None:

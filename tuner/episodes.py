@@ -7,7 +7,7 @@ import io
 import math
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -122,6 +122,7 @@ class EpisodeTable:
         self.last: Row | None = None
         self.outcome = Outcome()
         self.stopped_by: str | None = None
+        self.reports: list[tuple[int, float]] = []  # the score at every multiple of the window, until somebody takes it
         self._rewards: deque[float] = deque(maxlen=self.goal.window)
         self._lengths: deque[int] = deque(maxlen=self.goal.window)
 
@@ -177,15 +178,17 @@ class EpisodeTable:
 
     def close(self) -> None:
         """Close the file; `cut` opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def _account(self, row: Row) -> None:
         self._rewards.append(row.reward)
         self._lengths.append(row.length)
         self.last = row
         self.outcome = _extended(self.outcome, row, self.goal)
+        if row.episode % self.goal.window == 0:
+            self.reports.append((row.episode, score(self.outcome, self.goal)))
         if self.outcome.is_reached:
             self.stopped_by = "threshold"
         elif row.episode >= self.goal.max_episodes:
@@ -198,6 +201,26 @@ def outcome_of(rows: Iterable[Row], goal: Goal) -> Outcome:
     for row in rows:
         outcome = _extended(outcome, row, goal)
     return outcome
+
+
+def table_problem(rows: Sequence[Row], goal: Goal) -> str | None:
+    """What in a table cannot be; None where its means follow from its rows and its counts go up to one end."""
+    outcome, before = Outcome(), None
+    for number, row in enumerate(rows, start=1):
+        recent = rows[max(0, number - goal.window) : number]
+        means = (
+            math.fsum(values) / len(recent) for values in zip(*((r.reward, r.length) for r in recent), strict=True)
+        )
+        if outcome.is_reached or outcome.episodes >= goal.max_episodes:
+            return f"it goes on after episode {number - 1}, its last"
+        if row.episode != number:
+            return f"row {number} is of episode {row.episode}"
+        if (row.mean_reward, row.mean_length) != tuple(means):
+            return f"the means of episode {number} are not those of its rewards and lengths"
+        if before and (row.env_steps < before.env_steps or row.iteration < before.iteration):
+            return f"the counts of episode {number} are below those of the one before"
+        outcome, before = _extended(outcome, row, goal), row
+    return None
 
 
 def read_rows(path: Path, after: int = 0) -> list[Row]:

@@ -7,6 +7,7 @@ SweepError                    exit
     StudyUnreadable, SpaceChanged, AlreadyRunning
   TrialsFailed                   1   the baseline or more than half of the trials failed
   Interrupted                   75   stopped on request; the same command goes on
+    DiskFull                    75   stopped for lack of space; once some is free the same command goes on
 TrialFailed                          one trial's reason; never ends a sweep
 ExportFailed                         a policy cannot be written as a file of its own, which is left out
 """
@@ -79,6 +80,10 @@ class Interrupted(SweepError):
     """Stopped on request; the same command goes on."""
 
     exit_code = EXIT_INTERRUPTED
+
+
+class DiskFull(Interrupted):
+    """Stopped because the disk is full, or soon would be; once some of it is free the same command goes on."""
 
 
 class TrialFailed(Exception):

@@ -5,18 +5,21 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from tuner.errors import AlreadyRunning
+from tuner.errors import AlreadyRunning, UsageError
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 
@@ -24,11 +27,15 @@ MANIFEST = "manifest.json"
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace `path`: a reader, or a crash, sees the old bytes or the new ones, never a mix."""
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with tmp.open("wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    tmp.replace(path)
+    try:
+        with tmp.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        tmp.replace(path)
+    except BaseException:
+        tmp.unlink(missing_ok=True)  # on a full disk it would take what little is left
+        raise
     fsync_dir(path.parent)
 
 
@@ -128,15 +135,43 @@ def lock(path: Path, busy: str, remedy: str) -> Iterator[None]:
 
     Raises:
         AlreadyRunning: a live process holds it; the message is `busy`, that process, and `remedy`.
+        UsageError: the file system has no locks.
     """
+    # Who is alive the kernel alone knows: by the name in the file no process is looked up. Its number may be another's
+    # by now, or be counted in another container; and clocks, on which a lease would depend, differ and are set.
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise AlreadyRunning(f"{busy}: {file.read().strip() or 'another process'}; {remedy}") from None
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be locked ({error.strerror}); use a folder on another disk") from error
         file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
+        _tell_of_dead_owner(path.parent, file.read().strip())
+        _put(file, f"process {os.getpid()} on {socket.gethostname()}\n")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                _put(file, "")  # whose name stays has died
+
+
+def _put(file: TextIO, text: str) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(text)
+    file.flush()
+
+
+def _tell_of_dead_owner(folder: Path, owner: str) -> None:
+    """Say from whom a lock is taken over; of another machine's owner only that machine may know that it is dead."""
+    if not owner:
+        return
+    if owner.endswith(f" on {socket.gethostname()}"):
+        logger.info("%s: taken over from %s, which has died", folder, owner)
+    else:
+        logger.warning(
+            "%s: taken over from %s; should that still run, end it: some shared disks keep locks to one machine",
+            folder, owner,
+        )  # fmt: skip

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 
-from tuner import cluster
+from tuner import cluster, disk
 from tuner.answer import race_size
 from tuner.answer.parts import PATH
 from tuner.episodes import read_rows
@@ -19,12 +18,9 @@ from tuner.live import in_time
 from tuner.parameters import display
 from tuner.plan import Plan, read_sweep
 
-# Measured on CartPole: two checkpoints of 23 files, four files and the events, and their sizes.
+# Measured on CartPole: two checkpoints of 23 files, four files and the events.
 _FILES_PER_TRIAL = 50
 _FILES_PER_RUN = 3
-_BYTES_PER_TRIAL = 900_000
-# RLlib's checkpoint holds a weight, two moments of Adam and the runner's copy, four bytes each.
-_BYTES_PER_WEIGHT = 2 * 16
 
 
 def describe(plan: Plan) -> str:
@@ -45,7 +41,7 @@ def describe(plan: Plan) -> str:
         goal = f"the highest mean reward over {space.window} episodes; {goal}"
     runs = sum(race_size(**plan.race, parameters=len(space.params)).values())
     files = plan.trials * _FILES_PER_TRIAL + runs * _FILES_PER_RUN
-    disk_mb = plan.trials * (_BYTES_PER_TRIAL + _BYTES_PER_WEIGHT * _largest_network(plan)) / 1e6
+    needed_mb, free_mb = disk.bytes_of(space, plan.trials) / 1e6, disk.free_bytes(plan.run_dir.path) / 1e6
     lines = [
         f"space     {plan.source.name} ({plan.source.file})",
         f"env       {space.env}",
@@ -56,7 +52,7 @@ def describe(plan: Plan) -> str:
         f"trials    {plan.trials}, the first is the baseline; {parallel} at once",
         f"cores     {plan.cpus_per_trial} a trial, {machine.cpus} on this machine",
         f"race      {_race(plan)}",
-        f"folder    {plan.run_dir.path}: about {files:,} files, {disk_mb:,.0f} MB",
+        f"folder    {plan.run_dir.path}: about {files:,} files, {needed_mb:,.0f} MB of the {free_mb:,.0f} MB free",
         f"time      {_time_from_earlier(plan, parallel)}",
         "baseline  and what is searched:",
     ]
@@ -75,13 +71,6 @@ def _race(plan: Plan) -> str:
     parts = f"{runs[RACE]} runs choose the winner, {runs[TEST]} judge it, at most {runs[PATH]} say why"
     judge = f"; {plan.space.judge} compares their policies" if plan.space.judge else ""
     return f"{plan.race['finalists']} finalists on {plan.race['seeds']} unseen seeds: {parts}{judge}"
-
-
-def _largest_network(plan: Plan) -> int:
-    """Weights of the largest network, both its halves, over the layers that the space names."""
-    domain = plan.space.params.get("fcnet_hiddens")
-    networks: list[Sequence[int]] = [plan.space.baseline["fcnet_hiddens"], *(domain.grid() if domain else [])]
-    return max(2 * sum(a * b for a, b in pairwise(layers)) for layers in networks)
 
 
 def _time_from_earlier(plan: Plan, parallel: int) -> str:

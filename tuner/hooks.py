@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import Stopper
 from ray.tune.search import Searcher
 
 from tuner.answer.parts import Run, RunResult, Stage
+from tuner.deaths import UNKNOWN, Death
 from tuner.episodes import Outcome
+from tuner.errors import DiskFull
 from tuner.runs import RunFolders
 from tuner.study import SweepStudy, TrialRecord
+
+logger = logging.getLogger(__name__)
 
 # Deaths of a trial's process, over all invocations, after which they count against its configuration.
 MAX_DEATHS = 4
@@ -45,9 +52,10 @@ class LiveTrial:
 class QuietSearcher(Searcher):
     """A Searcher whose state is on disk alone, and which remembers an error of ours that Tune would hide."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_stopping: Callable[[], bool]) -> None:
         super().__init__()
         self.error: Exception | None = None
+        self._is_stopping = is_stopping  # then what fails or dies is to blame for nothing, and goes on another time
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its searcher into snapshots that nobody reads."""
@@ -65,6 +73,12 @@ class QuietSearcher(Searcher):
         except Exception as error:
             self.error = self.error or error
             raise
+
+    def found_full_disk(self, whose: str, last: Mapping[str, Any]) -> None:
+        """Take a trial's full disk for everybody's: it is neither the trial's fault nor gone for the next one."""
+        self.error = self.error or DiskFull(
+            f"{whose}: no space is left on its disk ({last['failed']}); free some, then the same command goes on"
+        )
 
     def close(self) -> None:
         """Raise what went wrong."""
@@ -89,13 +103,16 @@ class StudySearcher(QuietSearcher):
         parallel: int,
         to_config: Callable[[TrialRecord], dict[str, Any]],
         watchers: Sequence[Watcher] = (),
+        death_of: Callable[[str, TrialRecord], Death] = lambda trial_id, record: UNKNOWN,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        super().__init__()
+        super().__init__(is_stopping)
         self.live: dict[str, LiveTrial] = {}
         self._study = study
         self._trials = trials
         self._parallel = parallel
         self._to_config = to_config
+        self._death_of = death_of
         self._watchers = watchers
         records = study.records()
         self._started = len(records)
@@ -103,7 +120,7 @@ class StudySearcher(QuietSearcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration, None while nothing can start, FINISHED when nothing is left."""
-        if len(self.live) >= self._parallel:
+        if len(self.live) >= self._parallel or self._is_stopping():
             return None
         with self.remembering():
             return self._next(trial_id)
@@ -134,12 +151,21 @@ class StudySearcher(QuietSearcher):
             return
         number, last = live.record.number, live.last
         wall_s = float(last.get("wall_s", 0.0))
+        if (error or last.get("failed")) and self._is_stopping():
+            self._study.interrupt(number)
+            return
         if error:
-            deaths = self._study.add_death(number)
-            if deaths < MAX_DEATHS:
+            death = self._death_of(trial_id, live.record)
+            deaths = self._study.add_death(number, death.cause)
+            if deaths < MAX_DEATHS and not death.is_final:
+                logger.warning("trial %d: its process ended: %s; it goes on from its checkpoint", number, death.cause)
                 self._open.append(number)
                 return
-            self._study.fail(number, f"its process died {deaths} times", wall_s)
+            self._study.fail(number, reason_after(deaths, death), wall_s)
+        elif last.get("disk_full"):
+            self.found_full_disk(f"trial {number}", last)
+            self._study.interrupt(number)
+            return
         elif last.get("failed"):
             self._study.fail(number, last["failed"], wall_s)
         elif live.is_pruned:
@@ -163,11 +189,32 @@ class StudySearcher(QuietSearcher):
         super().close()
 
 
-class ErrorStopper(Stopper):
-    """Stops everything once something of ours went wrong."""
+@contextmanager
+def lost_actors_are_dead() -> Iterator[None]:
+    """Have Tune take every actor that Ray lost for a dead one while the context lasts.
 
-    def __init__(self, searcher: QuietSearcher) -> None:
+    Of one that was killed for lack of memory Ray says OutOfMemoryError, at which Tune would end everything.
+    """
+    known = RayActorManager._actor_task_failed
+
+    def failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
+            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+        known(manager, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = known
+
+
+class ErrorStopper(Stopper):
+    """Stops everything once something of ours went wrong, or `check` raises."""
+
+    def __init__(self, searcher: QuietSearcher, check: Callable[[], None] = lambda: None) -> None:
         self._failing = searcher
+        self._check = check
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its stoppers into snapshots that nobody reads."""
@@ -179,14 +226,22 @@ class ErrorStopper(Stopper):
 
     def stop_all(self) -> bool:
         """Whether something of ours went wrong."""
+        with suppress(Exception), self._failing.remembering():
+            self._check()
         return self._failing.error is not None
 
 
 class StudyStopper(ErrorStopper):
     """Hands every result to the study and the watchers, and stops a trial that the study's pruner gives up."""
 
-    def __init__(self, study: SweepStudy, searcher: StudySearcher, watchers: Sequence[Watcher] = ()) -> None:
-        super().__init__(searcher)
+    def __init__(
+        self,
+        study: SweepStudy,
+        searcher: StudySearcher,
+        watchers: Sequence[Watcher] = (),
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(searcher, check)
         self._study = study
         self._searcher = searcher
         self._watchers = watchers
@@ -207,6 +262,8 @@ class StudyStopper(ErrorStopper):
             for watcher in self._watchers:
                 watcher.on_progress(live.record, result)
         for episode, value in result.get("reports", ()):
+            if episode in live.record.reports:  # by an earlier attempt
+                continue
             self._study.report(live.record.number, episode, value)
             if not result["done"] and self._study.is_hopeless(live.record.number) and not live.record.is_baseline:
                 live.is_pruned = True  # never the baseline: everything is compared with it
@@ -235,12 +292,15 @@ class RunsSearcher(QuietSearcher):
         parallel: int,
         to_config: Callable[[Run], dict[str, Any]],
         watchers: Sequence[RunsWatcher] = (),
+        death_of: Callable[[str, Run], Death] = lambda trial_id, run: UNKNOWN,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        super().__init__()
+        super().__init__(is_stopping)
         self._stages = stages
         self._folders = folders
         self._parallel = parallel
         self._to_config = to_config
+        self._death_of = death_of
         self._watchers = watchers
         self._queue: deque[Run] = deque()
         self._live: dict[str, Run] = {}
@@ -248,7 +308,7 @@ class RunsSearcher(QuietSearcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next run's configuration, None while nothing can start, FINISHED when the answer is complete."""
-        if len(self._live) >= self._parallel:
+        if len(self._live) >= self._parallel or self._is_stopping():
             return None
         with self.remembering():
             while not self._queue:
@@ -270,22 +330,34 @@ class RunsSearcher(QuietSearcher):
         if run is None:
             return
         with self.remembering():
-            if (found := self._result(run, result or {}, error)) is not None:
+            if (found := self._result(trial_id, run, result or {}, error)) is not None:
                 self._folders.finish(run, found)
                 for watcher in self._watchers:
                     watcher.on_run(run, found)
 
-    def _result(self, run: Run, last: dict[str, Any], error: bool) -> RunResult | None:
+    def _result(self, trial_id: str, run: Run, last: dict[str, Any], error: bool) -> RunResult | None:
         wall_s = float(last.get("wall_s", 0.0))
+        if (error or last.get("failed")) and self._is_stopping():
+            return None
         if error:
+            death = self._death_of(trial_id, run)
             self._deaths[run.name] += 1
-            if self._deaths[run.name] < MAX_DEATHS:
+            if self._deaths[run.name] < MAX_DEATHS and not death.is_final:
+                logger.warning("run %s: its process ended: %s; it goes on", run.name, death.cause)
                 self._queue.append(run)
                 return None
-            return RunResult(None, f"its process died {MAX_DEATHS} times", wall_s)
+            return RunResult(None, reason_after(self._deaths[run.name], death), wall_s)
+        if last.get("disk_full"):
+            self.found_full_disk(f"{run.folder}/{run.name}", last)
+            return None
         if last.get("failed"):
             return RunResult(None, last["failed"], wall_s)
         return RunResult(outcome_in(last), None, wall_s, last.get("judgement")) if last.get("done") else None
+
+
+def reason_after(deaths: int, death: Death) -> str:
+    """Why a trial is not tried once more."""
+    return death.cause if death.is_final else f"its process died {deaths} times, at last of this: {death.cause}"
 
 
 def outcome_in(result: Mapping[str, Any]) -> Outcome:

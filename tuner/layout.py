@@ -15,6 +15,7 @@ from tuner.files import lock
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TRIAL = re.compile(r"\d{4,}")
 _ITERATION = re.compile(r"iter-(\d+)")
+_VERIFIED = re.compile(r"iter-\d+|checkpoint")  # the folders whose manifest lists every file and allows no link
 
 
 def safe_name(text: str) -> str:
@@ -28,6 +29,62 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def check_possible(path: Path, word: str) -> None:
+    """Refuse a path that no file can have; `word` is the option or the argument that named it.
+
+    Raises:
+        UsageError: there is a NUL in it, or a name in it is too long.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{word} {str(path)!r}: {getattr(error, 'strerror', error)}; choose another path") from error
+
+
+def strangers(folder: Path) -> Iterator[str]:
+    """What in a run folder, or a trial's, leads out of it or belongs to another user, each with where it is.
+
+    A folder that is somebody else's can be filled with pickles that run his code; one with links in it can have
+    files written and removed in other places. Root's files are nobody's trick: root needs none.
+    """
+    root = folder.resolve()
+    mine = (os.geteuid(), 0)
+
+    def look_into(path: Path) -> Iterator[str]:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                owner = entry.stat(follow_symlinks=False).st_uid
+                if owner not in mine:
+                    yield f"{entry.path}: belongs to user {owner}"
+                elif entry.is_symlink():
+                    if not Path(entry.path).resolve().is_relative_to(root):
+                        yield f"{entry.path}: is a link out of {folder}"
+                elif entry.is_dir() and not _VERIFIED.fullmatch(entry.name):
+                    yield from look_into(Path(entry.path))
+
+    if root.is_dir():
+        if root.stat().st_uid not in mine:
+            yield f"{folder}: belongs to user {root.stat().st_uid}"
+        else:
+            yield from look_into(root)
+
+
+def check_trust(folder: Path, trust: bool) -> None:
+    """Refuse a run folder that leads elsewhere or is another user's, unless the user trusts it.
+
+    Raises:
+        StateError: it is; nothing of it was read.
+    """
+    found = None if trust else next(strangers(folder), None)
+    if found:
+        raise StateError(
+            f"{found}, so that what is read there may run another's code and what is written may land elsewhere; "
+            "look at it, and add --trust if you trust whoever made it"
+        )
 
 
 @dataclass(frozen=True)
@@ -48,6 +105,11 @@ class TrialDir:
     def result(self) -> Path:
         """What became of a run of the answer; a trial's outcome is in the study."""
         return self.path / "result.json"
+
+    @property
+    def stalled(self) -> Path:
+        """Where a run that is under way would leave what it was doing when its time ran out."""
+        return self.path / ".stalled"
 
     @property
     def checkpoints(self) -> Path:
@@ -91,6 +153,7 @@ class RunDir:
                 f"--name {name!r}: must be 1 to 64 letters, digits, dots, dashes or underscores, and begin with a "
                 f"letter or digit; try --name {safe_name(name)}"
             )
+        check_possible(Path(out), "--out")
         path = Path(out) / name
         if path.is_symlink() and not path.resolve().is_relative_to(Path(out).resolve()):
             raise UsageError(f"{path}: is a link out of {out}; remove the link or use another --name")
@@ -120,8 +183,9 @@ class RunDir:
             (self.path / "trials").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"--out {self.path.parent}: {error.strerror}; choose a folder you can write") from error
-        if not os.access(self.path, os.W_OK):
-            raise UsageError(f"{self.path}: Permission denied; choose another --out")
+        for path in (self.path, self.trials, self.sweep, self.study):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise UsageError(f"{path}: cannot be written; mend that, or choose another --out")
         return self
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,9 +16,9 @@ from typing import Any
 from tuner import catalog, envs
 from tuner.catalog import Source
 from tuner.errors import SpaceChanged, SpaceError, StateError, StudyUnreadable, UsageError
-from tuner.layout import RunDir, safe_name
+from tuner.layout import RunDir, check_trust, safe_name
 from tuner.ledger import MOST_SEEDS
-from tuner.parameters import display
+from tuner.parameters import ENV_PREFIX, display
 from tuner.ppo.engine import ENGINES, chosen
 from tuner.space import SAMPLERS, Choice, SearchSpace
 
@@ -25,6 +26,8 @@ FORMAT = 1
 SET_FORM = "--set {name}={text}"
 _PACKAGES = ("ray", "torch", "gymnasium", "optuna", "numpy")
 DISTRIBUTION = "rllib-ppo-tuner"
+_ALWAYS_THERE = ("space", "file", "definition", "engine", "sampler", "sampler_seed", "trials", "options", "versions")
+_BEGUN = re.compile(r"trials|\.lock|\.sweep\.json\.\d+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class SweepOptions:
     out: str = "runs"
     gpus_per_trial: float = 0
     cpus_per_trial: int = 1
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,12 @@ class Plan:
             from tuner.study import check_grid
 
             trials = min(trials, check_grid(effective) + 1)
+        if not options.trust:
+            searched = effective.params.get(f"{ENV_PREFIX}opponent")
+            choices = searched.values if isinstance(searched, Choice) else ()
+            envs.check_no_policy(effective.env, effective.env_config, *({"opponent": choice} for choice in choices))
         run_dir = RunDir.named(options.out, options.name or safe_name(source.name))
+        check_trust(run_dir.path, options.trust)
         plan = cls(source, effective, options, run_dir, trials, _engine(options, run_dir))
         plan.check_run_dir()
         return plan
@@ -137,7 +146,7 @@ class Plan:
         path = self.run_dir.path
         if not self.run_dir.sweep.exists():
             # A crash between making the folder and writing sweep.json leaves it with no more than these.
-            if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - {"trials", ".lock"}):
+            if path.exists() and not (path.is_dir() and all(_BEGUN.fullmatch(p.name) for p in path.iterdir())):
                 raise StateError(f"{path}: exists and is not a run folder (no sweep.json); use another --name or --out")
             return None
         there = read_sweep(self.run_dir)
@@ -194,7 +203,7 @@ def read_sweep(run_dir: RunDir) -> dict[str, Any]:
     """What `sweep.json` holds.
 
     Raises:
-        StateError: it cannot be read, or a newer version of this project wrote it.
+        StateError: it cannot be read, something is missing, or a newer version of this project wrote it.
     """
     try:
         there: dict[str, Any] = json.loads(run_dir.sweep.read_bytes())
@@ -205,6 +214,9 @@ def read_sweep(run_dir: RunDir) -> dict[str, Any]:
         ) from error
     if found != FORMAT:
         raise StateError(f"{run_dir.sweep}: has format {found}, this version reads {FORMAT}; update this project")
+    for name in _ALWAYS_THERE:
+        if name not in there:
+            raise StateError(f"{run_dir.sweep}: lacks {name}; restore it from a copy, or use another --name")
     return there
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner import command, environment
+from tuner import command, environment, envs
 from tuner.errors import UsageError
+from tuner.layout import check_possible, check_trust
 from tuner.policy import greedy, load_policy, policy_folder
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or the folder of one trial or training")
     parser.add_argument("--episodes", type=int, default=20, metavar="N", help="episodes to play (20)")
     parser.add_argument("--seed", type=int, default=FRESH_SEED, metavar="N", help=f"first seed ({FRESH_SEED})")
+    command.add_trust(parser)
     products = parser.add_mutually_exclusive_group()
     products.add_argument("--gif", type=Path, metavar="FILE", help="draw the first episode into FILE")
     products.add_argument(
@@ -53,8 +55,12 @@ def _main(args: argparse.Namespace) -> int:
         raise UsageError(f"--episodes {args.episodes}: must be at least 1")
     if args.seed < 0:
         raise UsageError(f"--seed {args.seed}: must be at least 0")
+    for word, path in (("RUN", args.run), ("--gif", args.gif), ("--export", args.export)):
+        if path is not None:
+            check_possible(path, word)
     if args.gif and not args.gif.absolute().parent.is_dir():
         raise UsageError(f"--gif {args.gif}: no such folder {args.gif.parent}; make it first")
+    check_trust(args.run, args.trust)
     if args.export:
         from tuner.envs.soccer.agent import write_agent
 
@@ -62,6 +68,8 @@ def _main(args: argparse.Namespace) -> int:
         print(f"agent       {args.export}")
         return 0
     folder, config = policy_folder(args.run)
+    if not args.trust:
+        envs.check_no_policy(config["env"], config["env_config"])
     module = load_policy(folder)
     with closing(environment.make(config["env"], config["env_config"])) as env:
         rewards = [sum(reward for reward, _ in episode(module, env, args.seed + i)) for i in range(args.episodes)]

@@ -61,9 +61,18 @@ class EpisodeRecorder(RLlibCallback):
         result["mean_length"] = math.fsum(self._lengths) / len(self._lengths) if self._lengths else math.nan
 
     def take(self) -> tuple[list[Episode], int]:
-        """The episodes since the last call, and all environment steps counted here."""
-        episodes, self._episodes = self._episodes, []
-        return episodes, self.env_steps
+        """The episodes and the environment steps since the last call; each episode's steps count from there, too."""
+        taken = self._episodes, self.env_steps
+        self._episodes, self.env_steps = [], 0
+        return taken
+
+
+class _OnRecreatedRunners(RLlibCallback):
+    """Has an algorithm record on the environment runners that replace dead ones."""
+
+    def on_env_runners_recreated(self, *, env_runner_group: Any, env_runner_indices: list[int], **kwargs: Any) -> None:
+        """Attach to them."""
+        env_runner_group.foreach_env_runner(_attach_to_runner, remote_worker_ids=env_runner_indices)
 
 
 def take_episodes(algorithm: Any) -> list[Episode]:
@@ -78,21 +87,24 @@ def attach(algorithm: Any) -> None:
     loading where this project is not installed.
     """
     algorithm.env_runner_group.foreach_env_runner(_attach_to_runner)
+    ours = _OnRecreatedRunners()
+    theirs = algorithm.callbacks
+    algorithm.callbacks = [*theirs, ours] if isinstance(theirs, list) else [theirs, ours]
 
 
 def take_from(algorithm: Any, env_steps_before: int) -> tuple[list[Episode], int]:
-    """The episodes since the last call with steps counted over all runners, and the steps in all.
+    """The episodes since the last call, and the steps in all, over all runners, after `env_steps_before`.
 
     With n remote runners, which sample side by side, an episode's `env_steps` counts n steps for each of its runner's.
+    What a runner that died had not handed over is lost.
     """
     taken = _taken(algorithm)
-    total = sum(steps for _, steps in taken)
+    total = env_steps_before + sum(steps for _, steps in taken)
     episodes = []
-    for runner_episodes, runner_steps in taken:
-        runner_before = runner_steps - (total - env_steps_before) / len(taken)
+    for runner_episodes, _ in taken:
         for episode in runner_episodes:
-            made = round((episode.env_steps - runner_before) * len(taken))
-            episodes.append(Episode(episode.reward, episode.length, min(env_steps_before + made, total)))
+            made = env_steps_before + episode.env_steps * len(taken)
+            episodes.append(Episode(episode.reward, episode.length, min(made, total)))
     return episodes, total
 
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from tuner import command
-from tuner.layout import RunDir
+from tuner.disk import told_when_full
+from tuner.layout import RunDir, check_trust
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = command.parser("report", __doc__)
     parser.add_argument("run", metavar="RUN", help="a run folder, such as runs/cartpole")
+    command.add_trust(parser)
     return parser
 
 
@@ -27,11 +29,12 @@ def _main(args: argparse.Namespace) -> int:
     from tuner.results import open_study
 
     run_dir = RunDir.existing(args.run)
-    with run_dir.lock():
+    check_trust(run_dir.path, args.trust)
+    with told_when_full(run_dir.path), run_dir.lock():
         study, there = open_study(run_dir)
         race = there.get("race", {"seeds": 0, "finalists": 0})  # older folders had none
         summary = Reporter(run_dir, study, there["space"], there["engine"], race).write()
-    print("\n".join([*summary.lines(), f"report    {run_dir.report}"]))
+    command.say("\n".join([*summary.lines(), f"report    {run_dir.report}"]))
     return 0
 
 

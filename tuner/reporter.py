@@ -50,12 +50,12 @@ class Reporter:
 
     def on_finish(self, record: TrialRecord) -> None:
         """Write `best/` when this trial is the new best, and the summary."""
-        best = self._study.best()
+        summary = summarize(self._study, self._space, self._engine)
         is_due = time.monotonic() - self._written_at > BEST_EVERY_S
-        if best is not None and best.number != self._best_number and is_due:
+        if summary.best is not None and summary.best["number"] != self._best_number and is_due:
             self.write_best()
             self._written_at = time.monotonic()
-        self.write_summary()
+        write_json(self._run_dir.summary, summary.to_json())
 
     def question(self) -> Question:
         """What the finished search is to be asked."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.episodes import Goal, read_rows
-from tuner.errors import StateError, UsageError
+from tuner.errors import SpaceError, StateError, UsageError
 from tuner.layout import RunDir
 from tuner.plan import check_study, read_sweep
 from tuner.space import SearchSpace
@@ -120,8 +120,25 @@ def open_study(run_dir: RunDir) -> tuple[SweepStudy, dict[str, Any]]:
     """
     from tuner.study import SweepStudy
 
-    there = read_sweep(run_dir)
+    space, there = read_space(run_dir)
     check_study(run_dir)
-    space = SearchSpace.from_json(there["definition"] | {"trials": there["trials"]})
     names = {"sampler": there["sampler"], "sampler_seed": there["sampler_seed"], "pruner": space.pruner}
     return SweepStudy(f"sqlite:///{run_dir.study}", space, **names), there
+
+
+def read_space(run_dir: RunDir) -> tuple[SearchSpace, dict[str, Any]]:
+    """The space of an existing run folder, and what its `sweep.json` holds.
+
+    Raises:
+        StateError: it cannot be read, or is not what a sweep wrote.
+    """
+    there = read_sweep(run_dir)
+    try:
+        if missing := {"engine", "sampler", "sampler_seed"} - there.keys():
+            raise KeyError(min(missing))
+        return SearchSpace.from_json(there["definition"] | {"trials": there["trials"]}), there
+    except (KeyError, TypeError, AttributeError, SpaceError) as error:
+        raise StateError(
+            f"{run_dir.sweep}: is not as a sweep wrote it ({type(error).__name__}: {error}); "
+            "restore it from a copy, or use another --name"
+        ) from error

@@ -1,4 +1,4 @@
-"""Quicker starts: the garbage collector rests while modules are imported."""
+"""Quicker starts: the garbage collector rests while modules are imported and a study is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def resting_collector() -> Iterator[None]:
-    """No garbage collection inside: it takes a quarter of the time of importing torch and RLlib, and finds nothing."""
+    """No garbage collection inside: it finds nothing, and takes a quarter of the time of importing torch and RLlib, and
+    half of that of reading a study of 10,000 trials.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

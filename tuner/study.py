@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import io
 import json
 import logging
+import pickle
 import sqlite3
 import warnings
-from collections.abc import Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,18 +33,21 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from tuner.episodes import Outcome, score
 from tuner.errors import StudyUnreadable, UsageError
 from tuner.space import Choice, Domain, Float, Int, SearchSpace
+from tuner.startup import resting_collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_GRID = 10_000
 STARTUP_TRIALS = 10
+_OF_ARRAYS = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy._core.numeric")
 
 
 class TrialState(Enum):
@@ -110,27 +117,32 @@ class SweepStudy:
         self._distributions = {name: _distribution(domain) for name, domain in space.params.items()}
         if sampler == "grid":
             check_grid(space)
-        self._sealed: set[int] = set()
-        with _quiet(), _unreadable(storage):
+        self._finished: dict[int, TrialRecord] = {}  # what has finished never changes, and is checked once
+        self._common = IntersectionSearchSpace(include_pruned=True)  # as each TPESampler makes it, over all trials
+        with _quiet(), _unreadable(storage), resting_collector():  # reading 10,000 trials makes millions of objects
             _check_database(storage)
             self._storage = optuna.storages.get_storage(storage)
             self._study = optuna.create_study(
                 storage=self._storage, study_name="sweep", direction="minimize", load_if_exists=True,
                 pruner=_pruner(pruner, space.window),
             )  # fmt: skip
-            if not self._study.get_trials(deepcopy=False):
+            trials = self._study.get_trials(deepcopy=False)
+            if not trials:
                 suggested = {name: _encode(space.baseline[name], space.params[name]) for name in space.params}
                 self._study.enqueue_trial(suggested, user_attrs={"baseline": True})
+            self._is_baseline_queued = not trials or _is_queued(trials[0])
 
     def start_next(self) -> TrialRecord:
         """The next new trial, RUNNING, its parameters suggested and made valid."""
-        queued = self._is_baseline_queued()
         with _quiet():
-            self._study.sampler = self._seeded_sampler(len(self._study.get_trials(deepcopy=False)) - queued)
-            if queued:
+            if self._is_baseline_queued:
+                self._study.sampler = self._seeded_sampler(0)
                 trial = self._study.ask(self._distributions)
+                self._is_baseline_queued = False
             else:  # `ask` would hand out a waiting trial, that is an interrupted one, as the next
-                trial = optuna.trial.Trial(self._study, self._storage.create_new_trial(self._study._study_id))
+                trial_id = self._storage.create_new_trial(self._study._study_id)
+                self._study.sampler = self._seeded_sampler(self._storage.get_trial_number_from_id(trial_id))
+                trial = optuna.trial.Trial(self._study, trial_id)
                 self._suggest_all(trial)
             self._describe(trial)
         return self.record(trial.number)
@@ -186,8 +198,9 @@ class SweepStudy:
         """Count one more start of a trial; the number of starts so far."""
         return self._count(number, "attempts")
 
-    def add_death(self, number: int) -> int:
-        """Count one more death of a trial's process; the number of deaths so far."""
+    def add_death(self, number: int, cause: str) -> int:
+        """Count one more death of a trial's process, and keep its cause; the number of deaths so far."""
+        self._storage.set_trial_user_attr(self._id(number), "last_death", cause)
         return self._count(number, "deaths")
 
     def _count(self, number: int, name: str) -> int:
@@ -212,18 +225,33 @@ class SweepStudy:
     def record(self, number: int) -> TrialRecord:
         """One trial."""
         with _unreadable(self._url):
-            return self._record(self._frozen(number))
+            return self._finished.get(number) or self._record(self._frozen(number))
 
     def records(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""
         with _unreadable(self._url):
             trials = self._study.get_trials(deepcopy=False)
-            return [self._record(trial) for trial in trials if not _is_queued(trial)]
+            return [
+                self._finished.get(trial.number) or self._record(trial) for trial in trials if not _is_queued(trial)
+            ]
+
+    def trusted(self) -> dict[int, tuple[TrialRecord, FrozenTrial]]:
+        """Every trial that was started and is as it was written, whatever became of the others, and as Optuna has it.
+
+        Raises:
+            StudyUnreadable: Optuna cannot read the trials.
+        """
+        with _unreadable(self._url):
+            trials = [trial for trial in self._study.get_trials(deepcopy=False) if not _is_queued(trial)]
+        found = {}
+        for trial in trials:
+            with suppress(ValueError, LookupError, TypeError):
+                found[trial.number] = self._record(trial), trial
+        return found
 
     def best(self) -> TrialRecord | None:
         """The COMPLETE trial of the lowest score; pruned and failed ones are never best."""
-        complete = [record for record in self.records() if record.state is TrialState.COMPLETE]
-        return min(complete, key=lambda record: (record.value, record.number), default=None)
+        return best_in(self.records())
 
     def scored_trials(self) -> list[FrozenTrial]:
         """The COMPLETE trials as Optuna has them, for its own evaluators to read."""
@@ -265,24 +293,26 @@ class SweepStudy:
         if "episodes" in attrs:
             names = ("episodes", "env_steps", "episodes_to_threshold", "best_mean")
             outcome = Outcome(**{name: attrs[name] for name in names})
-        if trial.state.is_finished() and trial.number not in self._sealed:
-            value = trial.value if trial.state is OptunaState.COMPLETE else None
+        value = trial.value if trial.state is OptunaState.COMPLETE else None
+        if trial.state.is_finished():
             if attrs.get("seal") not in (None, _seal(trial.number, suggested, outcome, value)):  # older ones had none
                 raise ValueError(f"trial {trial.number} is not as it was written")
-            self._sealed.add(trial.number)
-        return TrialRecord(
+        record = TrialRecord(
             number=trial.number,
             state=_STATES[trial.state],
             params=self.space.resolve(suggested),
             suggested=suggested,
             attempts=attrs.get("attempts", 0),
-            value=trial.value if trial.state is OptunaState.COMPLETE else None,
+            value=value,
             outcome=outcome,
             reason=attrs.get("reason"),
             wall_s=attrs.get("wall_s", 0.0),
             path=attrs.get("path"),
             reports=dict(trial.intermediate_values),
         )
+        if record.is_finished:
+            self._finished[record.number] = record
+        return record
 
     def _id(self, number: int) -> int:
         """Optuna's id of a trial, which never changes."""
@@ -296,19 +326,17 @@ class SweepStudy:
     def _trial(self, number: int) -> optuna.Trial:
         return optuna.trial.Trial(self._study, self._id(number))
 
-    def _is_baseline_queued(self) -> bool:
-        trials = self._study.get_trials(deepcopy=False)
-        return len(trials) == 1 and _is_queued(trials[0])
-
     def _seeded_sampler(self, number: int) -> BaseSampler:
         """The sampler for one trial; its seed depends on the trial's number, never on how often a driver died."""
         seed = int(np.random.SeedSequence([self._sampler_seed, number]).generate_state(1)[0])
         if self._sampler == "tpe":
-            return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True)
+            tpe = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True)
+            tpe._search_space = self._common  # else each one reads every trial to find out what all have in common
+            return tpe
         if self._sampler == "gp":
             return GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
         if self._sampler == "cmaes":
-            return CmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False)
+            return VerifyingCmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False)
         if self._sampler == "qmc":
             independent = RandomSampler(seed=seed)
             return QMCSampler(
@@ -319,6 +347,78 @@ class SweepStudy:
             grid = {name: [_encode(v, domain) for v in domain.grid()] for name, domain in self.space.params.items()}
             return GridSampler(grid, seed=self._sampler_seed)
         return RandomSampler(seed=seed)
+
+
+class _OptimizerUnpickler(pickle.Unpickler):
+    """Reads CMA-ES's state and nothing else: a database can be anybody's, and holds no manifest."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The classes that such a state is made of."""
+        is_array = module in _OF_ARRAYS and name in ("_reconstruct", "scalar", "ndarray", "dtype", "_frombuffer")
+        if (module, name) != ("cmaes._cma", "CMA") and not is_array:
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of an optimizer's state")
+        return super().find_class(module, name)
+
+
+class VerifyingCmaEsSampler(CmaEsSampler):
+    """Optuna's, but for how it reads its optimizer back from the trials: it would run any pickle that is there."""
+
+    def _restore_optimizer(self, completed_trials: list[FrozenTrial]) -> Any:
+        for trial in reversed(completed_trials):
+            parts = {key: part for key, part in trial.system_attrs.items() if key.startswith(self._attr_key_optimizer)}
+            if parts:
+                state = io.BytesIO(bytes.fromhex(self._concat_optimizer_attrs(parts)))
+                try:
+                    return _OptimizerUnpickler(state).load()
+                except (pickle.UnpicklingError, ValueError, EOFError) as error:
+                    raise StudyUnreadable(
+                        f"trial {trial.number}: the state of its sampler is not CMA-ES's own: {error}; "
+                        "do not use this study, or name another --name"
+                    ) from error
+        return None
+
+
+def rebuild(
+    storage: str, space: SearchSpace, trials: Sequence[TrialRecord | FrozenTrial], costs_s: Mapping[str, float]
+) -> None:
+    """Write a new study of these trials, numbered from 0 in their order; what was RUNNING is WAITING."""
+    with _quiet():
+        study = optuna.create_study(storage=storage, study_name="sweep", direction="minimize")
+        for trial in trials:
+            frozen = _frozen(trial, space) if isinstance(trial, TrialRecord) else copy.copy(trial)
+            if frozen.state is OptunaState.RUNNING:
+                frozen.state = OptunaState.WAITING
+            study.add_trial(frozen)
+        for part, seconds in costs_s.items():
+            study.set_user_attr(f"{part}_s", seconds)
+
+
+def _frozen(record: TrialRecord, space: SearchSpace) -> FrozenTrial:
+    """A COMPLETE or WAITING trial as Optuna has it."""
+    attrs: dict[str, Any] = {"baseline": True} if record.is_baseline else {}
+    if record.attempts:
+        attrs["attempts"] = record.attempts
+    if record.path:
+        attrs["path"] = record.path
+    if record.state is TrialState.COMPLETE and record.outcome:
+        seal = _seal(record.number, record.suggested, record.outcome, record.value)
+        attrs |= {"wall_s": round(record.wall_s, 3), **asdict(record.outcome), "seal": seal}
+    frozen = optuna.trial.create_trial(
+        state=OptunaState[record.state.name],
+        value=record.value,
+        params={name: _encode(value, space.params[name]) for name, value in record.suggested.items()},
+        distributions={name: _distribution(space.params[name]) for name in record.suggested},
+        user_attrs=attrs,
+        intermediate_values=dict(record.reports),
+    )
+    frozen.datetime_start = frozen.datetime_start or datetime.now()  # without it, a baseline that never started
+    return frozen
+
+
+def best_in(records: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The COMPLETE trial of the lowest score, the first of equals."""
+    complete = [record for record in records if record.state is TrialState.COMPLETE]
+    return min(complete, key=lambda record: (record.value, record.number), default=None)
 
 
 def _seal(number: int, suggested: Mapping[str, Any], outcome: Outcome | None, value: float | None) -> str:

@@ -11,7 +11,7 @@ from tuner.answer.parts import Answer, Verdict
 from tuner.files import plain
 from tuner.parameters import display
 from tuner.plan import versions
-from tuner.study import SweepStudy, TrialRecord, TrialState
+from tuner.study import SweepStudy, TrialRecord, TrialState, best_in
 
 FORMAT = 1
 
@@ -110,7 +110,7 @@ def summarize(study: SweepStudy, space: str, engine: str, answer: Answer | None 
     answer = answer or Answer()
     records = study.records()
     counts = Counter(record.state.value for record in records)
-    best = best_of(study, answer)
+    best = study.record(answer.race.winner.number) if answer.race else best_in(records)
     costs = {part: study.cost_s(part) for part in ("search", "race", "path")}
     return Summary(
         space=space,

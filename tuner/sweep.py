@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", default="runs", metavar="FOLDER", help="where run folders are (runs)")
     add("--gpus-per-trial", type=float, default=0.0, metavar="X", help="GPUs of a trial (0)")
     add("--cpus-per-trial", type=int, default=1, metavar="N", help="CPUs of a trial (1)")
+    command.add_trust(parser)
     add("--dry-run", action="store_true", help="print the space and the plan; start nothing")
     add("--list", action="store_true", help="print every space")
     add("--quiet", action="store_true", help="no live view")
@@ -107,14 +108,17 @@ def _main(args: argparse.Namespace) -> int:
     options = SweepOptions(set=dict(args.set), **{name: getattr(args, name) for name in names})
     plan = Plan.of(args.space, options)
     for note in plan.space.notes:
-        print(f"note: {plan.source.file}: {note}", file=sys.stderr)
+        command.say(f"note: {plan.source.file}: {note}", sys.stderr)
     if args.dry_run:
         from tuner import forecast
 
-        print(forecast.describe(plan))
+        command.say(forecast.describe(plan))
         return 0
     summary, interruption = _run(plan, None if args.quiet or args.json else sys.stdout)
-    print(json.dumps(summary.to_json(), indent=2) if args.json else _answer(plan, summary))
+    if args.json:
+        print(json.dumps(summary.to_json(), indent=2))
+    else:
+        command.say(_answer(plan, summary))
     if interruption:
         raise interruption
     if summary.failure:
@@ -131,9 +135,9 @@ def _run(plan: Plan, stream: TextIO | None) -> tuple[Summary, Interrupted | None
 
     with signals.graceful() as stop:
         summary = driver.run(plan, stop, stream)
-    if stop.signal is None or (summary.finished >= plan.trials and summary.answer.is_complete):
+    if not stop.is_set() or (summary.finished >= plan.trials and summary.answer.is_complete):
         return summary, None
-    return summary, Interrupted(f"stopped by {stop.signal.name}, everything is saved; the same command goes on")
+    return summary, Interrupted(f"{stop.reason()}; the same command goes on")
 
 
 def _answer(plan: Plan, summary: Summary) -> str:
@@ -153,7 +157,7 @@ def _list() -> int:
     from tuner import catalog
 
     for name, env, doc, file in catalog.listing():
-        print(f"{name:<12} {env:<20} {doc}\n{'':<12} {file}")
+        command.say(f"{name:<12} {env:<20} {doc}\n{'':<12} {file}")
     return 0
 
 

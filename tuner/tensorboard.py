@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# TensorBoard's own writer: torch's would have every sweep wait for torch.
+# TensorBoard's own records: torch's writer would have every sweep wait for torch.
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tuner import checkpoint
 from tuner.episodes import read_rows
@@ -75,7 +75,9 @@ class _Run:
         survivors = _statistics_before_checkpoint(trial)
         for path in trial.path.glob("events.out.tfevents.*"):
             path.unlink()
-        self._writer = EventFileWriter(str(trial.path), flush_secs=10)
+        # Not TensorBoard's EventFileWriter, whose thread prints a traceback when the disk is full.
+        self._writer = RecordWriter((trial.path / f"events.out.tfevents.{time.time():.6f}").open("wb"))
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         started = SessionStartInfo(start_time_secs=time.time())
         for name, value in params.items():
             setattr(started.hparams[name], f"{_kind(value)}_value", value)
@@ -93,6 +95,7 @@ class _Run:
         self._write_episodes()
         for name, value in result.get("statistics", {}).items():
             self._add_scalar(f"learner/{name}", value, result["env_steps_total"])
+        self._writer.flush()
 
     def finish(self, record: TrialRecord) -> None:
         self._write_episodes()
@@ -124,7 +127,10 @@ class _Run:
         self._add(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
 
     def _add(self, summary: Summary, step: int = 0) -> None:
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._write(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def _write(self, event: Event) -> None:
+        self._writer.write(event.SerializeToString())
 
 
 def _hparam(value: Any, domain: Domain) -> bool | int | float | str:

@@ -15,7 +15,7 @@ import yaml
 from tuner import catalog, command, envs
 from tuner.episodes import Goal
 from tuner.errors import EXIT_DONE, EXIT_TRIALS_FAILED, Interrupted, SpaceError, TrialFailed, UsageError
-from tuner.layout import RunDir, TrialDir, safe_name
+from tuner.layout import RunDir, TrialDir, check_possible, check_trust, safe_name
 from tuner.ledger import ledger_of
 from tuner.parameters import PARAMETERS, current_names
 from tuner.plan import SET_FORM
@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     add("--set", action="append", type=command.key_value, default=[], metavar="KEY=VALUE", help="set a parameter")
     add("--name", metavar="NAME", help="name of the folder (<space>-train-s<seed>)")
     add("--out", default="runs", metavar="FOLDER", help="where the folder is made (runs)")
+    command.add_trust(parser)
     return parser
 
 
@@ -51,11 +52,15 @@ def _main(args: argparse.Namespace) -> int:
     values = _read_config(args.config) if args.config else {}
     config, notes = _run_config(source, values, args)
     for note in dict.fromkeys(notes):
-        print(f"note: {note}", file=sys.stderr)
+        command.say(f"note: {note}", sys.stderr)
     folder = _folder(args, source.name, config["seed"])
+    check_trust(folder.path, args.trust)
+    if not args.trust:
+        envs.check_no_policy(config["env"], config["env_config"])
 
     # Ray and torch take seconds to import: only once everything that can be refused has been looked at.
     from tuner import cluster, environment, signals
+    from tuner.disk import told_when_full
     from tuner.files import lock
     from tuner.training import RunConfig, Training
 
@@ -67,7 +72,12 @@ def _main(args: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"--out {args.out}: {error.strerror}; choose a folder you can write") from error
     lock_file, busy = folder.path / ".lock", f"{folder.path}: a training is already running here"
-    with lock(lock_file, busy, "wait for it or use --name"), signals.graceful() as stop, cluster.private_ray(machine):
+    with (
+        told_when_full(folder.path),
+        lock(lock_file, busy, "wait for it or use --name"),
+        signals.graceful() as stop,
+        cluster.private_ray(machine),
+    ):
         stop.listen()
         training = Training(RunConfig.from_json(config), folder)
         try:
@@ -76,7 +86,7 @@ def _main(args: argparse.Namespace) -> int:
                     show(training.advance(_RESULT_EVERY_S))
             training.save()
         except TrialFailed as error:
-            print(f"error: {folder.path}: FAILED: {error}", file=sys.stderr)
+            command.say(f"error: {folder.path}: FAILED: {error}", sys.stderr)
             return EXIT_TRIALS_FAILED
         finally:
             training.close()
@@ -129,6 +139,7 @@ def _run_config(
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    check_possible(path, "--config")
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:

@@ -6,12 +6,13 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from tuner import checkpoint
 from tuner.checkpoint import Counters
-from tuner.episodes import EpisodeTable, Goal, Outcome, score
+from tuner.episodes import EpisodeTable, Goal, Outcome
 from tuner.errors import StateError, TrialFailed
 from tuner.files import write_json
 from tuner.judgement import Judgement, judge
@@ -128,7 +129,6 @@ class Training:
         Raises:
             TrialFailed: the environment or the configuration failed; the message is the reason.
         """
-        reports: list[tuple[int, float]] = []
         statistics: Mapping[str, float] = {}
         deadline = time.monotonic() + seconds
         while not self.is_finished:
@@ -140,8 +140,7 @@ class Training:
                 if not episode.reward - episode.reward == 0:  # NaN and infinities
                     raise TrialFailed(f"non-finite reward ({episode.reward}) in iteration {self._engine.iteration}")
                 row = (episode.reward, episode.length, episode.env_steps, self._engine.iteration, self.wall_s)
-                if self._table.append(*row) and self._table.outcome.episodes % self.config.goal.window == 0:
-                    reports.append((self._table.outcome.episodes, score(self._table.outcome, self.config.goal)))
+                self._table.append(*row)
             self._table.note_steps(self._engine.env_steps)
             self._table.flush()
             if time.monotonic() >= deadline:
@@ -149,7 +148,9 @@ class Training:
         is_last = self.is_finished and self._keeps_policy
         if is_last or (not self.is_finished and time.monotonic() - self._saved_at > CHECKPOINT_EVERY_S):
             self.save()
-        return self._progress(statistics, tuple(reports))
+        # After a restart these are all of the table's: the one whose result nobody took may be among them.
+        reports, self._table.reports = tuple(self._table.reports), []
+        return self._progress(statistics, reports)
 
     def judgement(self) -> Judgement | None:
         """What the run's judge says of its policy; None where the run has no judge.
@@ -172,7 +173,8 @@ class Training:
     def close(self) -> None:
         """Free the engine and the table's file, and the checkpoints of a finished run whose policy nobody wants."""
         self._engine.close()
-        self._table.close()
+        with suppress(OSError):  # rows that a full disk did not take are after the checkpoint, and come again
+            self._table.close()
         if self.is_finished and not self._keeps_policy:
             self._folder.checkpoint.unlink(missing_ok=True)
             shutil.rmtree(self._folder.checkpoints, ignore_errors=True)

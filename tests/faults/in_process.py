@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import ray
 
-from tuner import cluster, driver, environment, sweep
+from tuner import cluster, driver, environment, export, sweep
 from tuner.episodes import Episode
 from tuner.ppo import engine
 from tuner.trial import PPOTrial
@@ -68,17 +70,18 @@ def run(out: Path, *options: str, printed: Path = Path(os.devnull)) -> int:
 
 
 @contextlib.contextmanager
-def replaced() -> Iterator[None]:
-    """Ray, Tune and PPO replaced, and a checkpoint after each result instead of every 15 s."""
+def replaced(*, has_ppo: bool = False) -> Iterator[None]:
+    """Ray, Tune and, unless it is wanted, PPO replaced, and a checkpoint after each result instead of every 15 s."""
     with contextlib.ExitStack() as stack:
         patch = lambda owner, name, value: stack.enter_context(mock.patch.object(owner, name, value))  # noqa: E731
         patch(cluster, "private_ray", lambda machine: contextlib.nullcontext(Path("/nowhere")))
         patch(environment, "check", lambda env, env_config: None)
         patch(driver, "_tune", _tune)
-        patch(engine, "build", lambda name, env, params, *, seed, **rest: ToyEngine(params, seed))
+        if not has_ppo:
+            patch(engine, "build", lambda name, env, params, *, seed, **rest: ToyEngine(params, seed))
+            patch(export, "write_policy", lambda checkpoint, file: None)  # there is none
         stack.enter_context(mock.patch("tuner.training.CHECKPOINT_EVERY_S", 0.0))
         stack.enter_context(mock.patch("tuner.trial.RESULT_EVERY_S", 0.0))
-        stack.enter_context(mock.patch("tuner.export.write_policy"))  # there is none
         yield
 
 
@@ -117,6 +120,7 @@ def _import_everything() -> None:
 
 def in_child(call: Any) -> int:
     """Run something in a fork, its process id; it ends with what the call returns."""
+    assert not ray.is_initialized(), "a fork of a process with a Ray of its own waits for threads that it has not"
     _import_everything()
     pid = os.fork()
     if pid == 0:
@@ -126,3 +130,18 @@ def in_child(call: Any) -> int:
         finally:
             os._exit(code)
     return pid
+
+
+def swept(out: Path, *options: str, before: Callable[[], None] = lambda: None) -> tuple[int, str]:
+    """A sweep in a fork, in which `before` was called: its exit code, and what it wrote to stderr."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder, "stderr")
+
+        def call() -> int:
+            logging.getLogger().handlers.clear()  # pytest's, in the place of which the command puts its own
+            before()
+            with said.open("w") as file, contextlib.redirect_stderr(file):
+                return run(out, *options)
+
+        code = os.waitstatus_to_exitcode(os.waitpid(in_child(call), 0)[1])
+        return code, said.read_text()

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from tuner.doctor import run_problems
 from tuner.episodes import read_rows
 from tuner.files import manifest_problem
 from tuner.layout import RunDir
 from tuner.results import open_study
+from tuner.soundness import run_problems
 from tuner.study import TrialRecord, TrialState
 
 

@@ -1,4 +1,4 @@
-"""Faults 6 and 7: a study that was cut short, zeroed or flipped; a finished sweep that is asked for again."""
+"""Faults 6 and 7: a study or sweep.json cut short, zeroed or flipped; a finished sweep that is asked for again."""
 
 from __future__ import annotations
 
@@ -56,13 +56,16 @@ def damages(size: int) -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
         yield f"bit {bit} of byte {place}", flip
 
 
-def test_a_damaged_study_is_refused_untouched_or_gives_the_same_answer(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["study.db", "sweep.json"])
+def test_a_damaged_file_is_refused_untouched_or_gives_the_same_answer(
+    file: str, finished: Path, tmp_path: Path
+) -> None:
     printed = tmp_path / "printed.json"
-    expected, data = answer_of(finished), (finished / "run" / "study.db").read_bytes()
+    expected, data = answer_of(finished), (finished / "run" / file).read_bytes()
     refused = 0
     for name, damage in damages(len(data)):
         out = Path(shutil.copytree(finished, tmp_path / "copy", symlinks=True))
-        (out / "run" / "study.db").write_bytes(damage(data))
+        (out / "run" / file).write_bytes(damage(data))
         before = files(out)
         code = wait(in_process.in_child(lambda out=out: in_process.run(out, *SMALL, printed=printed)))
         if code == 3:

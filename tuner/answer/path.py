@@ -37,6 +37,11 @@ def path_size(changes: int, seeds: int) -> int:
     return choosing * (changes + later_rounds) + measuring * singles
 
 
+def digest(params: Mapping[str, Any]) -> str:
+    """What a run of the path is named after: its parameters, in short."""
+    return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:8]
+
+
 class Ablation:
     """The ablation path: change after change, in the order that helps most (Fawcett and Hoos 2016, their greedy form).
 
@@ -111,9 +116,8 @@ class Ablation:
             return Run(RACE, self._winner.label, seed, self._winner.params)
         params = self._space.resolve({name: self._changes[name][1] for name in self._changes if name in taken})
         # Named after what it trains: a path is never mixed up with one to another winner.
-        digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:8]
         added = ".".join(name for name in self._changes if name in taken)
-        return Run(PATH, f"{safe_name(added)[:40].rstrip('._')}-{digest}", seed, params)
+        return Run(PATH, f"{safe_name(added)[:40].rstrip('._')}-{digest(params)}", seed, params)
 
     def _values(self, taken: set[str], seeds: Sequence[int]) -> Values:
         return self._measure.values(results_of([self._run(taken, seed) for seed in seeds], self._lookup))

@@ -7,6 +7,8 @@ from typing import Any
 
 import gymnasium
 
+from tuner.errors import UsageError
+
 NAMESPACE = "tuner/"
 
 gymnasium.register(
@@ -33,6 +35,24 @@ def explicit(env: str, env_config: Mapping[str, Any]) -> dict[str, Any]:
     from tuner.envs.soccer.settings import Settings
 
     return {**env_config, "player": Settings.of(env_config).player}
+
+
+def check_no_policy(env: str, *env_configs: Mapping[str, Any]) -> None:
+    """Refuse an environment that plays against the policy of an earlier run: reading one can run code.
+
+    Raises:
+        UsageError: it does, in one of its `env_configs`.
+    """
+    if not env.startswith(NAMESPACE):
+        return
+    from tuner.envs.soccer.opponents import SCRIPTS
+
+    for opponent in (env_config.get("opponent", "random") for env_config in env_configs):
+        if opponent not in SCRIPTS:
+            raise UsageError(
+                f"env_config opponent = {opponent!r}: is an earlier run, and reading its policy runs whatever code its "
+                "maker put into it; add --trust if you trust whoever made it"
+            )
 
 
 def is_multi_agent(env: str, env_config: Mapping[str, Any]) -> bool:

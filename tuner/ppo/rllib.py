@@ -66,7 +66,6 @@ class RLlibEngine:
     def __init__(self, algorithm: PPO) -> None:
         self.iteration = 0
         self.env_steps = 0
-        self._env_steps_restored = 0
         self._algorithm = algorithm
         recorder.attach(algorithm)
 
@@ -82,14 +81,12 @@ class RLlibEngine:
         Raises:
             FloatingPointError: a loss is not finite.
         """
-        before = self.env_steps - self._env_steps_restored
+        before = self.env_steps
         result = self._algorithm.train()
-        episodes, steps = recorder.take_from(self._algorithm, before)
+        episodes, self.env_steps = recorder.take_from(self._algorithm, self.env_steps)
         self.iteration += 1
-        self.env_steps = self._env_steps_restored + steps
-        if self._env_steps_restored:
-            restored = self._env_steps_restored
-            episodes = [Episode(e.reward, e.length, e.env_steps + restored) for e in episodes]
+        if self.env_steps == before:  # every runner died or stalled: nothing was learned, of which RLlib says NaN
+            return episodes, {}
         statistics = _learner_statistics(result)
         for name, value in statistics.items():
             if not math.isfinite(value) and name != "vf_explained_var":
@@ -108,7 +105,7 @@ class RLlibEngine:
         """Go on from RLlib's checkpoint; episodes that were in flight are dropped."""
         self._algorithm.restore_from_path(folder.absolute())
         self.iteration = iteration
-        self._env_steps_restored = self.env_steps = env_steps
+        self.env_steps = env_steps
 
     def close(self) -> None:
         """Stop the algorithm and its runners."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -146,7 +146,7 @@ class Settings:
                 f"env_config multiagent = {self.multiagent!r}: the variation {self.variation} says otherwise; "
                 "leave one of the two out"
             )
-        if self.opponent not in SCRIPTS and not Path(self.opponent).is_dir():
+        if not isinstance(self.opponent, str) or not (self.opponent in SCRIPTS or os.path.isdir(self.opponent)):  # noqa: PTH112 never raises
             raise UsageError(
                 f"env_config opponent = {self.opponent!r}: must be one of {', '.join(SCRIPTS)}, or the folder of a run"
             )

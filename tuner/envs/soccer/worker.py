@@ -195,8 +195,19 @@ def _package() -> Any:
     stub.check_package = lambda: None  # type: ignore[attr-defined]
     stub.TRAINING_ENV_PATH = stub.ROLLOUT_ENV_PATH = None  # type: ignore[attr-defined]
     sys.modules[stub.__name__] = stub
+    import grpc
     import soccer_twos
 
+    original = grpc.server
+
+    def on_loopback(*arguments: Any, **options: Any) -> Any:
+        """ML-Agents would listen on every interface, to whoever calls; its player is on this machine."""
+        server = original(*arguments, **options)
+        listen = server.add_insecure_port
+        server.add_insecure_port = lambda address: listen(address.replace("[::]", "127.0.0.1"))
+        return server
+
+    grpc.server = on_loopback
     return soccer_twos
 
 

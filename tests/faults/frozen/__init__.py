@@ -1,0 +1,1 @@
+"""Run folders of every released format, packed, and what packs them."""
