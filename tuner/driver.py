@@ -58,7 +58,7 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
         StateError: the run folder cannot be used; nothing was changed.
         DiskFull: the disk is full, or would soon be; what there is stays whole.
     """
-    iteration_timeout_s()
+    timeout_s = iteration_timeout_s()
     environment.check(plan.space.env, plan.space.env_config)
     if plan.space.judge:
         judgement.load(plan.space.judge)
@@ -82,7 +82,7 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
         )
         view: AbstractContextManager[Any] = view_for(state, stream) if stream else nullcontext()
         with view as shown, cluster.private_ray(machine) as folder:
-            work = Work(plan, study, reporter, state, floor, folder, stop, shown)
+            work = Work(plan, study, reporter, state, floor, timeout_s, folder, stop, shown)
             if not is_finished(study, plan.trials):
                 _search(work)
             if is_finished(study, plan.trials) and not stop.is_set():
@@ -99,6 +99,7 @@ class Work:
     reporter: Reporter
     state: SweepState
     floor: DiskFloor
+    timeout_s: float  # of an iteration
     folder: Path  # Ray's, and Tune's; gone in the end
     stop: StopRequest
     view: Any  # None when nothing is shown
@@ -110,7 +111,7 @@ class Work:
     def death_of(self, trial_id: str, folder: TrialDir) -> Death:
         """Why the process of a trial of Tune's ended."""
         said = [file.read_text(errors="replace") for file in self.folder.rglob(f"{trial_id}/error.txt")]  # Tune's
-        return death_of(folder, iteration_timeout_s(), "".join(said))
+        return death_of(folder, self.timeout_s, "".join(said))
 
 
 def open_study(plan: Plan) -> SweepStudy:
@@ -267,7 +268,7 @@ def _actor_config(work: Work, folder: TrialDir, run: RunConfig) -> dict[str, Any
     options = work.plan.options
     return {
         "folder": str(folder.path.absolute()), "run": run.to_json(),
-        "cpus": options.cpus_per_trial, "gpus": options.gpus_per_trial, "timeout_s": iteration_timeout_s(),
+        "cpus": options.cpus_per_trial, "gpus": options.gpus_per_trial, "timeout_s": work.timeout_s,
     }  # fmt: skip
 
 

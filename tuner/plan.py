@@ -230,7 +230,8 @@ def check_study(run_dir: RunDir) -> None:
     if not is_there and any(True for _ in run_dir.trial_dirs()):
         what = "is empty" if run_dir.study.is_file() else "is missing"
         raise StudyUnreadable(
-            f"{run_dir.study}: {what}, and {run_dir.trials} holds trials; restore it from a copy, or use another --name"
+            f"{run_dir.study}: {what}, and {run_dir.trials} holds trials; restore it from a copy, or use another "
+            "--name; tuner.doctor says what can be saved"
         )
 
 

@@ -134,8 +134,6 @@ def read_space(run_dir: RunDir) -> tuple[SearchSpace, dict[str, Any]]:
     """
     there = read_sweep(run_dir)
     try:
-        if missing := {"engine", "sampler", "sampler_seed"} - there.keys():
-            raise KeyError(min(missing))
         return SearchSpace.from_json(there["definition"] | {"trials": there["trials"]}), there
     except (KeyError, TypeError, AttributeError, SpaceError) as error:
         raise StateError(

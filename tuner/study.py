@@ -535,5 +535,5 @@ def _unreadable(storage: str) -> Iterator[None]:
         reason = str(error) if type(error) is ValueError else type(error).__name__  # ours say what is wrong
         raise StudyUnreadable(
             f"the study {storage.split('@')[-1]} cannot be read ({reason}); "
-            "restore it from a copy, or use another --name"
+            "restore it from a copy, or use another --name; tuner.doctor says what can be saved"
         ) from error

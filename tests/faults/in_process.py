@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from tuner.trial import PPOTrial
 
 SPACE = Path(__file__).with_name("space.py")
 STEPS = 40  # environment steps an iteration
+SMALL = ("--trials", "3", "--episodes", "10", "--race-seeds", "1")  # options of a sweep of few writes
+SIGKILLED = -signal.SIGKILL
 
 
 class ToyEngine:
@@ -143,5 +146,24 @@ def swept(out: Path, *options: str, before: Callable[[], None] = lambda: None) -
             with said.open("w") as file, contextlib.redirect_stderr(file):
                 return run(out, *options)
 
-        code = os.waitstatus_to_exitcode(os.waitpid(in_child(call), 0)[1])
+        code = wait(in_child(call))
         return code, said.read_text()
+
+
+def answer_in(file: Path) -> dict[str, Any]:
+    """What a summary says but for what time and chance may change: costs, versions, attempts."""
+    summary: dict[str, Any] = json.loads(file.read_bytes())
+    del summary["cost_s"], summary["versions"]
+    for trial in (summary["baseline"], summary["best"]):
+        del trial["attempts"]
+    return summary
+
+
+def answer_of(out: Path) -> dict[str, Any]:
+    """The answer in a sweep's folder."""
+    return answer_in(out / "run" / "summary.json")
+
+
+def wait(pid: int) -> int:
+    """The exit code of a child, negative where a signal ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -14,8 +14,9 @@ from unittest import mock
 import pytest
 
 from tests.faults import in_process
+from tests.faults.in_process import SIGKILLED, SMALL, answer_of, wait
 from tests.faults.sound import Finished, assert_kept, assert_sound
-from tests.faults.test_driver import SIGKILLED, SMALL, TRIALS, answer_of, wait
+from tests.faults.test_driver import TRIALS
 from tests.test_tensorboard import events_of
 from tuner import tensorboard
 from tuner.episodes import read_rows

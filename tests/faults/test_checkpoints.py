@@ -12,8 +12,8 @@ from unittest import mock
 import pytest
 
 from tests.faults import in_process
+from tests.faults.in_process import SIGKILLED, SMALL, answer_of
 from tests.faults.sound import Finished, assert_kept, assert_sound
-from tests.faults.test_driver import SIGKILLED, SMALL, answer_of, wait
 from tuner.files import MANIFEST
 from tuner.layout import RunDir, TrialDir
 
@@ -60,22 +60,20 @@ def die_after_saves() -> None:
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
-    """The `--out` of a sweep that was killed while trials ran, and the answer of one that was not."""
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `--out` of a sweep that was killed while trials ran."""
     out = tmp_path_factory.mktemp("interrupted")
-    assert wait(in_process.in_child(lambda: in_process.run(out / "undisturbed", *SMALL))) == 0
-    assert in_process.swept(out / "killed", *SMALL, before=die_after_saves)[0] == SIGKILLED
-    return out / "killed", answer_of(out / "undisturbed")
+    assert in_process.swept(out, *SMALL, before=die_after_saves)[0] == SIGKILLED
+    return out
 
 
 @pytest.mark.parametrize(
     ("damage", "warnings"), [(half_written, 0), (component_missing, 1), (byte_flipped, 1), (all_damaged, 2)]
 )
 def test_a_damaged_checkpoint_is_said_and_the_one_before_it_used(
-    damage: Callable[[TrialDir], None], warnings: int, interrupted: tuple[Path, object], tmp_path: Path
+    damage: Callable[[TrialDir], None], warnings: int, interrupted: Path, finished: Path, tmp_path: Path
 ) -> None:
-    killed, expected = interrupted
-    out = Path(shutil.copytree(killed, tmp_path / "out", symlinks=True))
+    out = Path(shutil.copytree(interrupted, tmp_path / "out", symlinks=True))
     before = Finished.of(out / "run")
     running = [(n, trial) for n, trial in RunDir(out / "run").trial_dirs() if n not in before.trials]
     number, trial = next((n, trial) for n, trial in running if len(trial.iterations()) == 2)
@@ -106,4 +104,4 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_it_used(
     assert_kept(before, Finished.of(out / "run"))
     assert_sound(out / "run", 3)
     assert trial.episodes.read_text().splitlines()[: 1 + 2 * second] == rows[: 1 + 2 * second] or damage is all_damaged
-    assert answer_of(out) == expected
+    assert answer_of(out) == answer_of(finished)

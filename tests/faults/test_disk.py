@@ -15,8 +15,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.faults import disks, in_process
+from tests.faults.in_process import SMALL, answer_of, wait
 from tests.faults.sound import Finished, assert_kept, assert_sound
-from tests.faults.test_driver import SMALL, answer_of, wait
 from tuner import cluster, sweep
 from tuner.files import manifest_problem
 from tuner.layout import RunDir
@@ -28,12 +28,10 @@ FIRST_WRITE = int(os.environ.get("TUNER_FAULT_FULL_FIRST", "4"))
 LITTLE = 6_000_000  # bytes: less than the floor
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture
+def expected(finished: Path) -> dict[str, Any]:
     """The answer of a sweep that nothing happened to."""
-    out = tmp_path_factory.mktemp("undisturbed")
-    assert wait(in_process.in_child(lambda: in_process.run(out, *SMALL))) == 0
-    return answer_of(out)
+    return answer_of(finished)
 
 
 def swept(

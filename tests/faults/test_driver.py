@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -17,33 +16,14 @@ from unittest import mock
 import pytest
 
 from tests.faults import in_process
+from tests.faults.in_process import SIGKILLED, SMALL, answer_of, wait
 from tests.faults.sound import Finished, assert_kept, assert_sound
 
 TRIALS = 6
 OPTIONS = ("--race-seeds", "3")
-SMALL = ("--trials", "3", "--episodes", "10", "--race-seeds", "1")  # of few writes
 KILL_SEEDS = int(os.environ.get("TUNER_FAULT_SEEDS", "3"))  # 180 in the long form
 EVERY_NTH_WRITE = int(os.environ.get("TUNER_FAULT_EVERY", "100"))  # 1 in the long form
 FIRST_WRITE = int(os.environ.get("TUNER_FAULT_FIRST", "1"))
-SIGKILLED = -signal.SIGKILL
-
-
-def answer_in(file: Path) -> dict[str, Any]:
-    """What a summary says but for what time and chance may change: costs, versions, attempts."""
-    summary: dict[str, Any] = json.loads(file.read_bytes())
-    del summary["cost_s"], summary["versions"]
-    for trial in (summary["baseline"], summary["best"]):
-        del trial["attempts"]
-    return summary
-
-
-def answer_of(out: Path) -> dict[str, Any]:
-    """The answer in a sweep's folder."""
-    return answer_in(out / "run" / "summary.json")
-
-
-def wait(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +95,8 @@ def dying(out: Path, last: int) -> int:
     return code if left > 0 else 70
 
 
-def test_dying_at_any_write_loses_nothing(tmp_path: Path) -> None:
-    assert wait(in_process.in_child(lambda: in_process.run(tmp_path, *SMALL))) == 0
-    expected = answer_of(tmp_path)
+def test_dying_at_any_write_loses_nothing(finished: Path, tmp_path: Path) -> None:
+    expected = answer_of(finished)
     last, code = FIRST_WRITE, SIGKILLED
     while code == SIGKILLED:
         out = tmp_path / str(last)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import tree
 from tests.faults import in_process
-from tests.faults.test_driver import SMALL, answer_of, wait
+from tests.faults.in_process import SMALL, answer_of, wait
 from tests.soccer_runs import VARIATIONS, run_of
 from tuner import board, doctor, play, report, sweep, train
 from tuner.layout import strangers
@@ -116,14 +116,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     run_of(folder, VARIATIONS["single-flat"])
     return folder
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `--out` of a sweep that has ended."""
-    out = tmp_path_factory.mktemp("finished")
-    assert wait(in_process.in_child(lambda: in_process.run(out, *SMALL))) == 0
-    return out
 
 
 MORE = ("--trials", "4", *SMALL[2:])

@@ -19,8 +19,8 @@ import pytest
 
 from tests.conftest import tree
 from tests.faults import in_process
+from tests.faults.in_process import SMALL, answer_of, wait
 from tests.faults.sound import Finished, assert_kept, assert_sound
-from tests.faults.test_driver import SMALL, answer_of, wait
 from tests.faults.test_state import files
 
 DAY_S = 86_400

@@ -141,6 +141,14 @@ def table_of(folder: TrialDir) -> list[Any]:
     return [replace(row, wall_s=0.0) for row in read_rows(folder.episodes)]
 
 
+def ends(sweep: Sweep, before: Finished, undisturbed: list[tuple[Any, ...]]) -> None:
+    """It ends with 0, sound, with all that was finished before and the answer of a sweep that nobody disturbed."""
+    assert sweep.end(START_S * 3) == 0, sweep.log.read_text()
+    assert_kept(before, Finished.of(sweep.path))
+    assert_sound(sweep.path, TRIALS)
+    assert answer_of(sweep.path) == undisturbed
+
+
 def states(path: Path) -> set[TrialState]:
     return {trial.state for trial in read_study(path)}
 
@@ -183,11 +191,7 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_answer(
         after = Finished.of(sweep.path)
         assert_kept(before, after)
         before = after
-    sweep = started()
-    assert sweep.end(START_S * 3) == 0, sweep.log.read_text()
-    assert_kept(before, Finished.of(sweep.path))
-    assert_sound(sweep.path, TRIALS)
-    assert answer_of(sweep.path) == undisturbed
+    ends(started(), before, undisturbed)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -209,22 +213,19 @@ def test_a_signal_to_every_process_ends_with_75_and_a_killed_trial_goes_on_where
     assert saved is not None
     assert saved[1].episodes >= episodes_of(sweep.path, 0) - 25  # an iteration is 256 steps
 
-    before = {record.number: record for record in Finished.of(sweep.path).trials.values()}
+    before = Finished.of(sweep.path)
     sweep = started()
     sweep.wait_for(lambda: "started, attempt 2" in sweep.log.read_text())
     sweep.wait_for_rows(saved[1].episodes)
     sweep.wait_for(lambda: sweep.named("ray::PPOTrial.train"))
     chance.choice(sweep.named("ray::PPOTrial.train")).kill()
-    assert sweep.end(START_S * 3) == 0, sweep.log.read_text()
-    assert_kept(Finished(before, {}), Finished.of(sweep.path))
-    assert_sound(sweep.path, TRIALS)
+    ends(sweep, before, undisturbed)
     trials = read_study(sweep.path)
     died = [trial for trial in trials if trial.user_attrs.get("deaths")]
     assert [trial.user_attrs["deaths"] for trial in died] == [1]
     assert died[0].user_attrs["last_death"] == "killed, or it crashed"
     assert died[0].user_attrs["attempts"] >= 2
     assert "it goes on from its checkpoint" in sweep.log.read_text()
-    assert answer_of(sweep.path) == undisturbed
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -252,11 +253,7 @@ def test_a_second_ctrl_c_and_a_kill_while_it_ends_and_while_it_goes_on_lose_noth
     with contextlib.suppress(ProcessLookupError):
         sweep.kill()
     before = Finished.of(sweep.path)
-    sweep = started()
-    assert sweep.end(START_S * 3) == 0, sweep.log.read_text()
-    assert_kept(before, Finished.of(sweep.path))
-    assert_sound(sweep.path, TRIALS)
-    assert answer_of(sweep.path) == undisturbed
+    ends(started(), before, undisturbed)
 
 
 def test_when_the_raylet_or_the_head_is_killed_the_sweep_ends_with_75_and_goes_on(
@@ -274,11 +271,7 @@ def test_when_the_raylet_or_the_head_is_killed_the_sweep_ends_with_75_and_goes_o
         assert not any(trial.user_attrs.get("deaths") for trial in read_study(sweep.path))
         assert_kept(before, after := Finished.of(sweep.path))
         before = after
-    sweep = started()
-    assert sweep.end(START_S * 3) == 0, sweep.log.read_text()
-    assert_kept(before, Finished.of(sweep.path))
-    assert_sound(sweep.path, TRIALS)
-    assert answer_of(sweep.path) == undisturbed
+    ends(started(), before, undisturbed)
 
 
 def test_a_trial_goes_on_when_its_environment_runner_is_killed(tmp_path: Path) -> None:

@@ -13,22 +13,15 @@ import pytest
 
 from tests.conftest import tree
 from tests.faults import in_process
+from tests.faults.in_process import SMALL, answer_of, wait
 from tests.faults.sound import Finished, assert_kept, assert_sound
-from tests.faults.test_driver import SMALL, answer_of, dying, wait
+from tests.faults.test_driver import dying
 from tests.faults.test_state import damages
 from tuner import doctor
 from tuner.layout import RunDir
 
 EVERY_NTH_DAMAGE = int(os.environ.get("TUNER_FAULT_REPAIRS", "20"))  # 1 in the long form
 TRIALS = 3
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `--out` of a sweep that has ended, race, verdict and path included."""
-    out = tmp_path_factory.mktemp("finished")
-    assert wait(in_process.in_child(lambda: in_process.run(out, *SMALL))) == 0
-    return out
 
 
 def damaged(finished: Path, folder: Path, damage: Callable[[Path], object]) -> Path:

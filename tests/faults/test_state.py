@@ -12,19 +12,11 @@ import pytest
 
 from tests.conftest import tree
 from tests.faults import in_process
-from tests.faults.test_driver import SMALL, answer_in, answer_of, wait
+from tests.faults.in_process import SMALL, answer_in, answer_of, wait
 
 FLIPS = int(os.environ.get("TUNER_FAULT_FLIPS", "60"))  # 2,000 in the long form
 CUTS = int(os.environ.get("TUNER_FAULT_CUTS", "12"))  # 200 in the long form
 PAGE = 4096
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `--out` of a sweep that has ended, race, verdict and path included."""
-    out = tmp_path_factory.mktemp("finished")
-    assert wait(in_process.in_child(lambda: in_process.run(out, *SMALL))) == 0
-    return out
 
 
 def files(out: Path) -> dict[str, bytes]:
