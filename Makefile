@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 AS_ROOT = $(shell test "$$(id -u)" = 0 || echo sudo -n)
 
-.PHONY: cartpole soccer soccer-worker test chromium faults check audit format bench clean
+.PHONY: cartpole soccer soccer-worker test chromium postgres faults check audit format bench clean
 
 cartpole: $(VENV)/installed
 	$(BIN)/python -m tuner.sweep cartpole --time 15m $(ARGS)
@@ -16,8 +16,11 @@ soccer: $(VENV)/installed soccer-worker
 soccer-worker: $(VENV)/installed
 	@$(BIN)/python -m tuner.doctor --install-soccer || echo "soccer is played on the field alone" >&2
 
-test: $(VENV)/installed-test soccer-worker chromium
-	$(BIN)/python -m pytest
+# In two processes, side by side: the tests of faults wait more than they work. Theirs is shown when both have ended.
+test: $(VENV)/installed-test soccer-worker chromium postgres
+	@$(BIN)/python -m pytest tests/faults >$(VENV)/faults.txt 2>&1 & faults=$$!; \
+	$(BIN)/python -m pytest --ignore=tests/faults; rest=$$?; \
+	wait $$faults; code=$$?; cat $(VENV)/faults.txt; exit $$((rest ? rest : code))
 
 # The tests of the page drive a browser; where there is none, Debian's is installed, if that can be done unasked.
 chromium: $(VENV)/installed-test
@@ -25,6 +28,13 @@ chromium: $(VENV)/installed-test
 	    command -v apt-get >/dev/null && $(AS_ROOT) apt-get update -qq && \
 	    $(AS_ROOT) apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	} || echo "error: no browser for the tests of the page; install Chromium (Debian: apt-get install chromium)" >&2
+
+# The tests of --storage start a PostgreSQL of their own; where there is none, Debian's is installed, if that can be done unasked.
+postgres: $(VENV)/installed-test
+	@$(BIN)/python -m tests.postgres >/dev/null 2>&1 || { \
+	    command -v apt-get >/dev/null && $(AS_ROOT) apt-get update -qq && \
+	    $(AS_ROOT) apt-get install -y -qq --no-install-recommends postgresql >/dev/null; \
+	} || echo "error: no PostgreSQL for the tests of --storage; install it (Debian: apt-get install postgresql)" >&2
 
 # The long form of tests/faults: an hour or two. `make test` holds the quick one.
 faults: $(VENV)/installed-test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial
 from tuner.envs.soccer import interpreter
 
 ROOT = Path(__file__).parent.parent
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts beside itself ignore it
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

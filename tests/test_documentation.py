@@ -58,7 +58,10 @@ def test_make_cartpole_sweeps(folder: Path) -> None:
 
 def test_make_test_runs_this_suite() -> None:
     done = subprocess.run(["make", "--dry-run", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert any(line.endswith("python -m pytest") for line in done.stdout.splitlines())
+    said = done.stdout
+    assert "python -m pytest tests/faults >" in said
+    assert "python -m pytest --ignore=tests/faults;" in said
+    assert "exit $((rest ? rest : code))" in said, "either half's failure is the whole's"
 
 
 def test_make_soccer_prepares_the_package_and_sweeps() -> None:

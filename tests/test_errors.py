@@ -13,6 +13,7 @@ from tuner.errors import SpaceError, SweepError, nearest
     [
         (errors.UsageError, 2),
         (errors.StateError, 3),
+        (errors.StoreError, 2),
         (errors.StudyUnreadable, 3),
         (errors.SpaceChanged, 3),
         (errors.AlreadyRunning, 3),

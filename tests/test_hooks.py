@@ -67,7 +67,7 @@ class FakeTune:
         self.searcher = StudySearcher(
             study,
             trials=trials,
-            parallel=parallel,
+            parallel=lambda: parallel,
             watchers=watchers,
             to_config=lambda record: {"number": record.number, **record.params},
         )
@@ -513,7 +513,9 @@ def test_tunes_own_objective_is_left_unused(study: SweepStudy) -> None:
 
 
 def searcher_of(study: SweepStudy, **options: Any) -> StudySearcher:
-    return StudySearcher(study, trials=2, parallel=1, to_config=lambda record: {"number": record.number}, **options)
+    return StudySearcher(
+        study, trials=2, parallel=lambda: 1, to_config=lambda record: {"number": record.number}, **options
+    )
 
 
 def test_a_trial_that_would_end_its_process_again_is_failed_at_once_with_the_cause(study: SweepStudy) -> None:

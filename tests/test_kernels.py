@@ -200,17 +200,20 @@ class TestCache:
         monkeypatch.setattr(Path, "read_bytes", changed)
         assert compiled._sources_hash() != before
 
-    def test_a_second_process_compiles_nothing(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("others", [{}, {"NUMBA_CACHE_DIR": "numba"}], ids=["XDG_CACHE_HOME", "NUMBA_CACHE_DIR"])
+    def test_a_second_process_compiles_nothing(self, others: dict[str, str], tmp_path: Path) -> None:
         program = (
             "import numpy as np\nfrom tuner.ppo import kernels\n"
             "print(kernels.is_finite(np.zeros(4, np.uint32)), kernels.is_finite.stats.cache_hits)"
         )
-        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+        folders = {"XDG_CACHE_HOME": "cache"} | others
+        environment = os.environ | {name: str(tmp_path / folder) for name, folder in folders.items()}
         said = [
             subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True).stdout
             for _ in range(2)
         ]
         assert "True Counter()" in said[0] and ": 1}" in said[1]
+        assert [folder.name for folder in tmp_path.iterdir()] == [list(folders.values())[-1]]
 
     def test_a_home_that_cannot_be_written_is_no_error(self, tmp_path: Path) -> None:
         blocked = tmp_path / "file"

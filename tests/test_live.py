@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
 import unicodedata
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from rich.console import Console
 
 from tuner.answer.parts import Run, RunResult, Stage
 from tuner.episodes import Outcome
-from tuner.live import LinesView, TerminalView, in_time, render, view_for
+from tuner.live import JsonView, LinesView, TerminalView, in_time, render, view_for
 from tuner.progress import SweepState
 from tuner.space import Choice, Float, SearchSpace
 from tuner.study import SweepStudy, TrialRecord, TrialState
@@ -450,3 +452,20 @@ class TestTheAnswer:
         state.on_run(RUN, RunResult(Outcome()))
         now = 110.0
         assert state.answer_time_left() == (20.0, 20.0)
+
+
+def test_an_event_is_one_json_object_where_the_environment_asks_for_them(
+    make: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNER_LOG", "json")
+    stream = io.StringIO()
+    view = view_for(make(), stream)
+    assert isinstance(view, JsonView)
+    with view:
+        view.on_start(record(0, TrialState.RUNNING))
+        view.on_progress(record(0, TrialState.RUNNING), result(3, None))
+        view.on_finish(failed(0, "broke\nin two lines"))
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [event["event"] for event in events] == ["sweep_started", "trial_started", "trial_finished", "sweep_ended"]
+    assert (events[2]["state"], events[2]["reason"]) == ("FAILED", "broke\nin two lines")
+    assert all(datetime.fromisoformat(event["time"]).tzinfo is not None for event in events)

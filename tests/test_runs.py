@@ -52,7 +52,7 @@ class FakeTune:
 
     def __init__(self, folders: RunFolders, *stages: Stage, parallel: int = 2, watcher: Any = None) -> None:
         self.searcher = RunsSearcher(
-            iter(stages), folders, parallel=parallel, to_config=lambda run: {"name": run.name},
+            iter(stages), folders, parallel=lambda: parallel, to_config=lambda run: {"name": run.name},
             watchers=[watcher] if watcher else [],
         )  # fmt: skip
         self._ids = map(str, itertools.count())
@@ -131,7 +131,7 @@ def test_a_stage_waits_for_the_one_before_and_the_last_one_ends_it(folders: RunF
         yield Stage("test", RUNS[2:3])
 
     tune = FakeTune(folders, parallel=8)
-    tune.searcher = RunsSearcher(stages(), folders, parallel=8, to_config=lambda run: {"name": run.name})
+    tune.searcher = RunsSearcher(stages(), folders, parallel=lambda: 8, to_config=lambda run: {"name": run.name})
     assert tune.start() is None
     tune.end(RUNS[0].name)
     assert tune.start() is None and list(tune.live) == [RUNS[1].name]
@@ -180,7 +180,7 @@ def test_an_error_of_ours_stops_everything_and_is_raised(folders: RunFolders) ->
         yield Stage("race", RUNS[:1])
         raise ZeroDivisionError
 
-    searcher = RunsSearcher(stages(), folders, parallel=1, to_config=lambda run: {"name": run.name})
+    searcher = RunsSearcher(stages(), folders, parallel=lambda: 1, to_config=lambda run: {"name": run.name})
     stopper = ErrorStopper(searcher)
     searcher.suggest("0")
     assert not stopper.stop_all()
@@ -194,7 +194,7 @@ def test_an_error_of_ours_stops_everything_and_is_raised(folders: RunFolders) ->
 
 def test_a_run_that_would_end_its_process_again_is_recorded_at_once_with_the_cause(folders: RunFolders) -> None:
     searcher = RunsSearcher(
-        iter([Stage("race", RUNS[:1])]), folders, parallel=1, to_config=lambda run: {"name": run.name},
+        iter([Stage("race", RUNS[:1])]), folders, parallel=lambda: 1, to_config=lambda run: {"name": run.name},
         death_of=lambda trial_id, run: Death("no iteration within 5 s", is_final=True),
     )  # fmt: skip
     searcher.suggest("a")
@@ -205,7 +205,7 @@ def test_a_run_that_would_end_its_process_again_is_recorded_at_once_with_the_cau
 def test_a_run_that_dies_or_fails_while_a_sweep_is_stopping_is_done_again(folders: RunFolders) -> None:
     is_stopping = False
     searcher = RunsSearcher(
-        iter([Stage("race", RUNS[:2])]), folders, parallel=2, to_config=lambda run: {"name": run.name},
+        iter([Stage("race", RUNS[:2])]), folders, parallel=lambda: 2, to_config=lambda run: {"name": run.name},
         is_stopping=lambda: is_stopping,
     )  # fmt: skip
     searcher.suggest("a")

@@ -229,20 +229,25 @@ def test_an_interrupted_baseline_is_still_the_first_trial_where_nothing_is_searc
     assert [record.number for record in reopen(space).records()] == [0]
 
 
+@pytest.mark.parametrize("sampler", SUGGESTED)
 @pytest.mark.parametrize("missing", [1, 3, 6])
-def test_a_driver_that_died_between_two_parameters_leaves_a_trial_that_can_be_completed(
-    missing: int, path: Path, study: SweepStudy, reopen: Open
+def test_a_driver_that_died_between_two_parameters_leaves_a_trial_that_is_completed_as_it_was_begun(
+    missing: int, sampler: str, path: Path, reopen: Open
 ) -> None:
-    study.start_next()
-    whole = study.start_next().suggested
+    study = reopen(sampler=sampler)
+    for _ in range(SUGGESTED[sampler]):
+        finish_as_usual(study, study.start_next())
+    whole = study.start_next()
     with sqlite3.connect(path) as database:
         database.execute(
             "delete from trial_params where param_id in "
-            "(select param_id from trial_params where trial_id = 2 order by param_id desc limit ?)",
-            (missing,),
+            "(select param_id from trial_params where trial_id = ? order by param_id desc limit ?)",
+            (whole.number + 1, missing),
         )
-    healed = reopen().reopen(1).suggested
-    assert healed.keys() == whole.keys()
+    healed = reopen(sampler=sampler).reopen(whole.number).suggested
+    assert healed.keys() == whole.suggested.keys()
+    if sampler != "qmc":  # whose sequence counts in the study what it gave out, and goes on with its next point
+        assert healed == whole.suggested
 
 
 @pytest.mark.parametrize("sampler", SUGGESTED)

@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-COMMANDS = ("sweep", "train", "report", "board", "play", "doctor")
+COMMANDS = ("sweep", "train", "report", "board", "play", "submit", "doctor")
 
 
 def main() -> int:

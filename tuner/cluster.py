@@ -1,4 +1,4 @@
-"""The Ray that a command runs on: a private local one, started quietly, watched, and ended with all it left behind."""
+"""The Ray that a command runs on: a private local one, started quietly, watched, and ended, or a cluster that runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -36,12 +37,21 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # tuner.signals handles all three signals alike
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "inf",  # Tune would stumble where all trials run elsewhere
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": "inf",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is never read; the study is the truth
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
 
+# Of those, what the processes of a cluster that runs already would not have.
+_WORKERS_ENVIRONMENT = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAY_CHDIR_TO_TRIAL_DIR")
+
+CONNECT_S = 5.0
+HEAD_SILENT_S = 10.0  # Ray itself gives up after a minute, and aborts the process then
+NODES_EVERY_S = 5.0
+_NOTICED_S = 5.0
 STOP_GRACE_S = 12.0  # for trials to end their iteration and save; a batch system's own grace is often 30 s
 _VITAL = ("gcs_server", "raylet")
 _PR_SET_PDEATHSIG = 1
@@ -51,7 +61,7 @@ _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, an
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine can give to trials."""
+    """What a machine can give to trials."""
 
     cpus: int
     gpus: int
@@ -80,6 +90,26 @@ def trials_at_once(machine: Machine, cpus: int, gpus: float) -> int:
         )
     if gpus > machine.gpus:
         raise UsageError(f"a trial asks for {gpus:g} GPUs and this machine has {machine.gpus}; lower --gpus-per-trial")
+    return _held(machine, cpus, gpus)
+
+
+def trials_at_once_in(cluster: Cluster, cpus: int, gpus: float) -> int:
+    """How many trials a cluster holds now, each whole on one machine; 0 where its machines are still to come.
+
+    Raises:
+        UsageError: no machine that is there or may come holds one.
+    """
+    machines = cluster.machines()
+    if not any(_held(machine, cpus, gpus) for machine in (*machines, *cluster.to_come())):
+        most = f"{max(machine.cpus for machine in machines)} CPUs and {max(machine.gpus for machine in machines)} GPUs"
+        raise UsageError(
+            f"a trial asks for {cpus} CPUs and {gpus:g} GPUs, and no machine of the cluster has both (at most {most}); "
+            "lower --cpus-per-trial, --gpus-per-trial or num_env_runners"
+        )
+    return sum(_held(machine, cpus, gpus) for machine in machines)
+
+
+def _held(machine: Machine, cpus: int, gpus: float) -> int:
     by_cpu = machine.cpus // cpus
     return min(by_cpu, int(machine.gpus / gpus)) if gpus else by_cpu
 
@@ -118,9 +148,144 @@ def private_ray(machine: Machine) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class Cluster:
+    """A Ray cluster that runs already, and which this process has joined."""
+
+    def __init__(self) -> None:
+        self._machines: list[Machine] = []
+        self._asked_at = -math.inf
+
+    def machines(self) -> list[Machine]:
+        """What the machines that are alive can give to trials, as of the last few seconds."""
+        if time.monotonic() - self._asked_at > NODES_EVERY_S:
+            import ray
+
+            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            self._machines = [Machine(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in alive]
+            self._asked_at = time.monotonic()
+        return self._machines
+
+    def to_come(self) -> list[Machine]:
+        """The kinds of machine that a cluster which grows by itself may add."""
+        import ray
+
+        config = ray._private.state.state.get_cluster_config()
+        kinds = [kind.resources for kind in config.node_group_configs] if config else []
+        return [Machine(int(kind.get("CPU", 0)), int(kind.get("GPU", 0))) for kind in kinds]
+
+
+@contextmanager
+def joined(address: str) -> Iterator[Cluster]:
+    """The cluster at `address` while the context lasts; its workers get this very code.
+
+    Args:
+        address: `auto`, for the cluster that this machine belongs to, or `HOST:PORT` of its head.
+
+    Raises:
+        UsageError: nothing answers there, it wants another token, it runs another Ray or Python, or this machine is
+            not one of its own.
+    """
+    _check_address(address)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    variables = {name: os.environ[name] for name in _WORKERS_ENVIRONMENT}
+    try:
+        with warnings.catch_warnings(), resting_collector():
+            warnings.simplefilter("ignore")
+            ray.init(
+                address=address, log_to_driver=False, logging_level=logging.ERROR,
+                runtime_env={"py_modules": [str(Path(__file__).parent)], "env_vars": variables},
+            )  # fmt: skip
+    except AuthenticationError as error:
+        raise UsageError(
+            f"--address {address}: the cluster refuses this token; copy ~/.ray/auth_token from its head, or name a "
+            "copy with RAY_AUTH_TOKEN_PATH"
+        ) from error
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise UsageError(f"--address {address}: {_why_not_joined(str(error))}") from error
+    try:
+        with _HeadWatch(_node().gcs_address).watching():
+            yield Cluster()
+    finally:
+        ray.shutdown()
+
+
+def _why_not_joined(said: str) -> str:
+    """What Ray said, and what to do."""
+    words = " ".join(said.split())
+    if "Version mismatch" in words:
+        return f"{words}; use an environment with the cluster's versions"
+    if "Failed to connect" in words:
+        return f"{words}, which answers others; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a copy of its token"
+    return f"{words}; start a cluster with `ray start --head`; from a machine that is none of it use tuner.submit"
+
+
+def _check_address(address: str) -> None:
+    """Refuse at once what Ray would try to reach for a minute."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise UsageError(
+            f"--address {address}: must be auto or HOST:PORT of the cluster's head, such as 10.0.0.1:6379; for "
+            "http://HOST:8265, the address of its Jobs API, use tuner.submit"
+        )
+    if problem := connection_problem(address, CONNECT_S):
+        raise UsageError(
+            f"--address {address}: nothing answers there ({problem}); start the head with `ray start --head`, or leave "
+            "the option out for a Ray of this machine alone"
+        )
+
+
+def connection_problem(address: str, timeout_s: float) -> str | None:
+    """Why HOST:PORT takes no connection; None where it does."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
+    except (OSError, OverflowError) as error:
+        return str(error)
+    return None
+
+
+class _HeadWatch:
+    """Whether the head of a joined cluster still answers: Ray's own calls wait for it, and would wait on."""
+
+    current: _HeadWatch | None = None
+
+    def __init__(self, gcs_address: str) -> None:
+        self._address = gcs_address
+        self._answered_at = self._asked_at = time.monotonic()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Have `loss` look at the head while the context lasts."""
+        _HeadWatch.current = self
+        try:
+            yield
+        finally:
+            _HeadWatch.current = None
+
+    def loss(self) -> str | None:
+        """That the head is silent, for too long; it is asked once a second."""
+        if (now := time.monotonic()) - self._asked_at > 1.0:
+            self._asked_at = now
+            if not connection_problem(self._address, timeout_s=1.0):
+                self._answered_at = now
+        if now - self._answered_at > HEAD_SILENT_S:
+            return f"the head of the cluster at {self._address} does not answer"
+        return None
+
+
 def loss() -> str | None:
-    """Which process Ray cannot do without has ended, and how; None while all are well or no Ray was started here."""
+    """Which process Ray cannot do without has ended, and how; None while all are well or no Ray is used here."""
     node = _node()
+    if _HeadWatch.current is not None:
+        return _HeadWatch.current.loss()
     for name in _VITAL if node is not None else ():
         for process in (info.process for info in node.all_processes.get(name, ())):
             code = process.poll()
@@ -178,7 +343,11 @@ def _end(done: futures.Future[None]) -> None:
     import ray
     from ray._private import auto_init_hook
 
+    worker = ray._private.worker.global_worker
     auto_init_hook.enable_auto_connect = False  # else the call would start another Ray
+    mode, worker.mode = worker.mode, None  # its next use of Ray raises; after Ray's end it would end the process
+    futures.wait([done], timeout=_NOTICED_S)
+    worker.mode = mode
     ray.shutdown()
     futures.wait([done], timeout=10)
     auto_init_hook.enable_auto_connect = True

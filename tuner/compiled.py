@@ -30,8 +30,11 @@ def _sources_hash() -> str:
 
 
 def _cache_folder() -> Path:
-    """Where compiled code is kept between processes; a folder of this process alone where no home can be written."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """Where compiled code is kept between processes; a folder of this process alone where that cannot be written.
+
+    Numba's own NUMBA_CACHE_DIR names it where the user's cache folder is only read, as in a container.
+    """
+    root = Path(numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = root / "rllib-ppo-tuner" / _sources_hash()
     try:
         folder.mkdir(parents=True, exist_ok=True)

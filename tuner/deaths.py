@@ -17,6 +17,7 @@ TIMEOUT = "TUNER_ITERATION_TIMEOUT_S"
 _DEFAULT_S = 1800.0
 _ENDED = re.compile(r"Timeout \(.*\)!")  # faulthandler's first line
 _FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+) in (?P<name>.+)')
+_LOST_MACHINE = ("node has died", "node was terminated", "NODE_DIED")
 _OUT_OF_MEMORY = ("OutOfMemoryError", "NODE_OUT_OF_MEMORY", "running low on memory")
 
 
@@ -83,6 +84,8 @@ def death_of(folder: TrialDir, timeout_s: float, said: str) -> Death:
         return Death(f"no iteration within {timeout_s:g} s{place}", is_final=True)
     if any(words in said for words in _OUT_OF_MEMORY):
         return Death("out of memory")
+    if any(words in said for words in _LOST_MACHINE):
+        return Death("its machine was lost")
     return UNKNOWN
 
 

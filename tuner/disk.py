@@ -96,7 +96,7 @@ def is_full(error: BaseException | None) -> bool:
             return True
         if isinstance(error, sqlite3.Error) and "disk is full" in str(error):
             return True
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or error.__context__ or getattr(error, "cause", None)  # Ray's of a remote error
     return False
 
 

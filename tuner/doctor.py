@@ -12,8 +12,10 @@ from pathlib import Path
 
 from tuner import command
 from tuner.envs.soccer import interpreter
-from tuner.errors import EXIT_STATE, UsageError
+from tuner.errors import EXIT_STATE, StateError, UsageError
 from tuner.layout import RunDir, check_trust
+from tuner.mirror import working_copy
+from tuner.plan import read_sweep, storage_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = command.parser("doctor", __doc__)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("run", nargs="?", metavar="RUN", help="a run folder to examine")
+    what.add_argument("run", nargs="?", metavar="RUN", help="a run folder to examine, or its URL")
     parser.add_argument(
         "--repair-into", type=Path, metavar="FOLDER",
         help="write what can be saved of RUN into a new folder, from which the same sweep goes on; RUN is left alone",
@@ -52,7 +54,7 @@ def _main(args: argparse.Namespace) -> int:
         for name, finding in machine_findings():
             print(f"{name:<9} {finding}")
         return 0
-    run_dir = RunDir.existing(args.run)
+    run_dir = RunDir.existing(working_copy(args.run))
     check_trust(run_dir.path, args.trust)  # opening a study may write where it leads
     return _examine(run_dir, args.repair_into)
 
@@ -60,16 +62,22 @@ def _main(args: argparse.Namespace) -> int:
 def _examine(run_dir: RunDir, target: Path | None) -> int:
     """Say what is wrong with a run folder and what can be saved, and save it where that was asked for."""
     from tuner import repair
-    from tuner.soundness import run_problems
+    from tuner.soundness import elsewhere, run_problems
 
     if target is not None:
         repair.check_target(run_dir, target)
     problems = list(run_problems(run_dir))
     if not problems:
+        for line in elsewhere(run_dir):
+            command.say(line)
         command.say(f"{run_dir.path}: sound" + ("; no copy was made" if target else ""))
         return 0
     for problem in problems:
         command.say(problem)
+    if shared := storage_of(read_sweep(run_dir)):
+        raise StateError(
+            f"{run_dir.path}: its study is in {shared}, so that no copy can be made; see above what to mend"
+        )
     salvage = repair.examine(run_dir)
     for line in salvage.lines():
         command.say(line)

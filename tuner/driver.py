@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,6 +16,7 @@ from tuner.answer.parts import PATH, Answer, Run, RunResult, Stage
 from tuner.deaths import Death, death_of, iteration_timeout_s
 from tuner.disk import DiskFloor, bytes_of, free_bytes, told_when_full
 from tuner.files import write_json
+from tuner.home import bring_stalled, home_at
 from tuner.hooks import (
     ErrorStopper,
     QuietSearcher,
@@ -26,12 +27,15 @@ from tuner.hooks import (
     lost_actors_are_dead,
 )
 from tuner.layout import TrialDir
+from tuner.lease import Owner
 from tuner.ledger import RACE
 from tuner.live import view_for
-from tuner.plan import Plan, versions
+from tuner.metrics import Metrics
+from tuner.plan import Plan, read_sweep, study_access, versions
 from tuner.progress import SweepState
 from tuner.reporter import Reporter
 from tuner.signals import StopRequest
+from tuner.storage import told_when_lost
 from tuner.study import SweepStudy, TrialRecord
 from tuner.summary import Summary
 from tuner.tensorboard import TensorBoard
@@ -54,40 +58,85 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
         stream: where the live view goes; None shows none.
 
     Raises:
-        UsageError: the environment, the judge or the machine cannot do it; nothing was changed.
+        UsageError: the environment, the judge, the machine or the cluster cannot do it; nothing was changed.
         StateError: the run folder cannot be used; nothing was changed.
         DiskFull: the disk is full, or would soon be; what there is stays whole.
+        Interrupted: the store of a remote `--out` did not take the last of it, which the working copy has.
     """
     timeout_s = iteration_timeout_s()
     environment.check(plan.space.env, plan.space.env_config)
     if plan.space.judge:
         judgement.load(plan.space.judge)
-    machine = cluster.machine()
-    holds = cluster.trials_at_once(machine, plan.cpus_per_trial, plan.options.gpus_per_trial)
-    parallel = min(plan.options.parallel or holds, holds)
-    if plan.options.parallel and plan.options.parallel > holds:
-        logger.warning("--parallel %d: this machine holds %d at once", plan.options.parallel, holds)
-    with told_when_full(plan.run_dir.path), plan.run_dir.make().lock():
+    kept = plan.mirror.kept(stop.is_set) if plan.mirror else nullcontext()
+    at_faults = told_when_lost(plan.options.storage), told_when_full(plan.run_dir.path)
+    with _place_of(plan, stop) as place, kept, at_faults[0], at_faults[1], plan.run_dir.make().lock():
         run_dir = plan.run_dir
         _write_sweep(plan)
         study = open_study(plan)
         reporter = Reporter(run_dir, study, plan.source.name, plan.engine, plan.race)
         if is_finished(study, plan.trials) and (answer := reporter.answer()).is_complete:
             return reporter.write_missing(answer)
-        floor = DiskFloor(run_dir, plan.space, parallel)
+        floor = DiskFloor(run_dir, plan.space, max(place.parallel(), 1))
         floor.check()
         _warn_of_disk(plan, study)
-        state = SweepState(
-            study, plan.trials, parallel, plan.options.time_s, race_size(**plan.race, parameters=len(plan.space.params))
-        )
+        state = _state(plan, study, place)
         view: AbstractContextManager[Any] = view_for(state, stream) if stream else nullcontext()
-        with view as shown, cluster.private_ray(machine) as folder:
-            work = Work(plan, study, reporter, state, floor, timeout_s, folder, stop, shown)
+        with view as shown, place.ray() as folder:
+            work = Work(plan, study, reporter, state, floor, timeout_s, place, folder, stop, shown)
             if not is_finished(study, plan.trials):
                 _search(work)
             if is_finished(study, plan.trials) and not stop.is_set():
                 _answer(work)
         return reporter.write()
+
+
+def _state(plan: Plan, study: SweepStudy, place: Place) -> SweepState:
+    runs = race_size(**plan.race, parameters=len(plan.space.params))
+    return SweepState(study, plan.trials, max(place.parallel(), 1), plan.options.time_s, runs)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where trials run: on a Ray of this machine's own, or on a cluster."""
+
+    is_away: bool  # from the run folder
+    parallel: Callable[[], int]  # trials at once, as of now
+    ray: Callable[[], AbstractContextManager[Path]]  # ready for trials; yields a temporary folder
+
+
+@contextmanager
+def _place_of(plan: Plan, stop: StopRequest) -> Iterator[Place]:
+    """Where the plan's trials will run; a cluster is joined while the context lasts.
+
+    Raises:
+        UsageError: not one trial fits there, or the cluster cannot be joined.
+    """
+    wanted = plan.options.parallel
+    asked = (plan.cpus_per_trial, plan.options.gpus_per_trial)
+    if plan.options.address is None:
+        machine = cluster.machine()
+        holds = cluster.trials_at_once(machine, *asked)
+        _warn_of_parallel(wanted, holds, "this machine")
+        parallel = min(wanted or holds, holds)
+        yield Place(False, lambda: parallel, lambda: cluster.private_ray(machine))
+        return
+    with cluster.joined(plan.options.address) as joined:
+        stop.listen()  # `ray.init` has put a handler of its own in place of ours
+        holds = cluster.trials_at_once_in(joined, *asked)
+        if not (grows := bool(joined.to_come())):
+            _warn_of_parallel(wanted, holds, "the cluster")
+
+        def room() -> int:
+            # One more than there is room for: a cluster grows for what waits.
+            holds = cluster.trials_at_once_in(joined, *asked) + grows
+            return min(wanted or holds, holds)
+
+        yield Place(True, room, lambda: home_at(plan.run_dir))
+
+
+def _warn_of_parallel(wanted: int | None, holds: int, where: str) -> None:
+    if wanted and wanted > holds:
+        logger.warning("--parallel %d: %s holds %d at once", wanted, where, holds)
 
 
 @dataclass(frozen=True)
@@ -100,6 +149,7 @@ class Work:
     state: SweepState
     floor: DiskFloor
     timeout_s: float  # of an iteration
+    place: Place
     folder: Path  # Ray's, and Tune's; gone in the end
     stop: StopRequest
     view: Any  # None when nothing is shown
@@ -108,27 +158,41 @@ class Work:
         """Whether a stop was requested, or Ray is gone."""
         return self.stop.is_set() or cluster.loss() is not None
 
+    def check(self) -> None:
+        """Raise what everything has to end for: a disk that would soon be full, a store that another driver owns."""
+        self.floor.check()
+        if self.plan.mirror:
+            self.plan.mirror.check()
+
     def death_of(self, trial_id: str, folder: TrialDir) -> Death:
         """Why the process of a trial of Tune's ended."""
+        if self.place.is_away:
+            bring_stalled(str(folder.path.relative_to(self.plan.run_dir.path)), folder)
         said = [file.read_text(errors="replace") for file in self.folder.rglob(f"{trial_id}/error.txt")]  # Tune's
         return death_of(folder, self.timeout_s, "".join(said))
 
 
 def open_study(plan: Plan) -> SweepStudy:
-    """The plan's study."""
-    return SweepStudy(
-        f"sqlite:///{plan.run_dir.study}",
-        plan.space,
-        sampler=plan.options.sampler,
-        sampler_seed=plan.options.sampler_seed,
-        pruner=plan.space.pruner,
-    )
+    """The plan's study, in whose run folder there is a `sweep.json`.
+
+    Raises:
+        SpaceChanged: other drivers share it, and made it for another sweep.
+    """
+    study = SweepStudy(
+        space=plan.space, sampler=plan.options.sampler, sampler_seed=plan.options.sampler_seed,
+        pruner=plan.space.pruner, identity=plan.identity(), **study_access(plan.run_dir, read_sweep(plan.run_dir)),
+    )  # fmt: skip
+    if study.is_shared:
+        plan.check_shared(study.identity)
+    return study
 
 
 def is_finished(study: SweepStudy, trials: int) -> bool:
-    """Whether every trial of the budget has ended."""
+    """Whether every trial of the budget has ended, and every one that this run folder has begun."""
     records = study.records()
-    return len(records) >= trials and all(record.is_finished for record in records)
+    return len(records) >= trials and all(
+        record.is_finished for record in records if record.number < trials or not record.elsewhere
+    )
 
 
 def _search(work: Work) -> None:
@@ -136,6 +200,8 @@ def _search(work: Work) -> None:
     watchers: Sequence[Watcher] = [
         work.reporter, TensorBoard(plan.run_dir, study),
         *([work.view, PathNote(plan.engine)] if work.view else []),
+        *([Metrics(_state(plan, study, work.place), plan.run_dir.path.name)] if work.place.is_away else []),
+        *([plan.mirror] if plan.mirror else []),
     ]  # fmt: skip
 
     def to_config(record: TrialRecord) -> dict[str, Any]:
@@ -145,7 +211,7 @@ def _search(work: Work) -> None:
     searcher = StudySearcher(
         study,
         trials=plan.trials,
-        parallel=work.state.parallel,
+        parallel=work.place.parallel,
         to_config=to_config,
         watchers=watchers,
         death_of=lambda trial_id, record: work.death_of(trial_id, plan.run_dir.trial(record.number)),
@@ -153,7 +219,7 @@ def _search(work: Work) -> None:
     )
     started = time.monotonic()
     try:
-        _tune(work, "search", searcher, StudyStopper(study, searcher, watchers, work.floor.check))
+        _tune(work, "search", searcher, StudyStopper(study, searcher, watchers, work.check))
     finally:
         study.add_cost("search", time.monotonic() - started)
         searcher.close()
@@ -169,18 +235,18 @@ def _answer(work: Work) -> None:
         return _actor_config(work, folders.folder(run), folders.config_of(run)) | {"keeps_policy": False}
 
     clock = StageClock(work.study)
-    watchers = [clock, *([work.view] if work.view else [])]
+    watchers = [clock, *([work.view] if work.view else []), *([work.plan.mirror] if work.plan.mirror else [])]
     searcher = RunsSearcher(
         stages(question, Answer(), folders),
         folders,
-        parallel=work.state.parallel,
+        parallel=work.place.parallel,
         to_config=to_config,
         watchers=watchers,
         death_of=lambda trial_id, run: work.death_of(trial_id, folders.folder(run)),
         is_stopping=work.is_stopping,
     )
     try:
-        _tune(work, "answer", searcher, ErrorStopper(searcher, work.floor.check))
+        _tune(work, "answer", searcher, ErrorStopper(searcher, work.check))
     finally:
         clock.stop()
         searcher.close()
@@ -261,13 +327,17 @@ class PathNote:
     def on_finish(self, record: TrialRecord) -> None:
         """Nothing more is known."""
 
+    def on_loss(self, record: TrialRecord) -> None:
+        """Nothing more is known."""
+
 
 def _actor_config(work: Work, folder: TrialDir, run: RunConfig) -> dict[str, Any]:
     """What a trial's actor needs to know."""
     checkpoint.newest_valid(folder)  # for its warning: what the actor itself says nobody hears
-    options = work.plan.options
+    options, is_away = work.plan.options, work.place.is_away
+    path = folder.path.relative_to(work.plan.run_dir.path) if is_away else folder.path.absolute()
     return {
-        "folder": str(folder.path.absolute()), "run": run.to_json(),
+        "folder": str(path), "is_away": is_away, "run": run.to_json(),
         "cpus": options.cpus_per_trial, "gpus": options.gpus_per_trial, "timeout_s": work.timeout_s,
     }  # fmt: skip
 
@@ -287,7 +357,8 @@ def _write_sweep(plan: Plan) -> None:
     """Write `sweep.json`, or bring its trials and race up to date and warn of other versions."""
     there = plan.check_run_dir()
     if there is None:
-        write_json(plan.run_dir.sweep, plan.to_json())
+        owner = {"owner": asdict(Owner.new(plan.run_dir.path))} if plan.options.storage else {}
+        write_json(plan.run_dir.sweep, plan.to_json() | owner)
         return
     now = versions()
     changed = {

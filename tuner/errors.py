@@ -3,12 +3,15 @@
 SweepError                    exit
   UsageError                     2   bad arguments, space, environment, resources or permissions
     SpaceError                   2   one or more problems in a search space, listed together
+    StoreError                   2   the store of a remote --out does not do what it is asked
   StateError                     3   the run folder cannot be trusted as it is; nothing was changed
     StudyUnreadable, SpaceChanged, AlreadyRunning
   TrialsFailed                   1   the baseline or more than half of the trials failed
   Interrupted                   75   stopped on request; the same command goes on
     DiskFull                    75   stopped for lack of space; once some is free the same command goes on
+    StorageLost                 75   the study's database went away; once it is back the same command goes on
 TrialFailed                          one trial's reason; never ends a sweep
+LeaseLost                            another driver took a trial over; never ends a sweep
 ExportFailed                         a policy cannot be written as a file of its own, which is left out
 """
 
@@ -52,6 +55,10 @@ class SpaceError(UsageError):
         return SpaceError(self.problems, source)
 
 
+class StoreError(UsageError):
+    """The store of a remote `--out` does not do what it is asked; once a sweep runs, it is asked again."""
+
+
 class StateError(SweepError):
     """A run folder cannot be used as it is; nothing in it was changed."""
 
@@ -84,6 +91,14 @@ class Interrupted(SweepError):
 
 class DiskFull(Interrupted):
     """Stopped because the disk is full, or soon would be; once some of it is free the same command goes on."""
+
+
+class StorageLost(Interrupted):
+    """The study's database went away; once it is back the same command goes on."""
+
+
+class LeaseLost(Exception):
+    """Another driver took a trial over; what this one knows of it counts no more."""
 
 
 class TrialFailed(Exception):

@@ -95,7 +95,7 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
                 os.fsync(file.fileno())
             files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": sha256(path)}
     content = facts | {"files": files}
-    write_json(folder / MANIFEST, content | {"seal": _seal(content)})
+    write_json(folder / MANIFEST, content | {"seal": seal_of(content)})
 
 
 def manifest_problem(folder: Path) -> str | None:
@@ -106,7 +106,7 @@ def manifest_problem(folder: Path) -> str | None:
         listed = {name: (facts["size"], facts["sha256"]) for name, facts in content["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST}: {type(error).__name__}"
-    if seal != _seal(content):
+    if seal != seal_of(content):
         return f"{MANIFEST}: changed"
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink()}
     for name in sorted(present - {MANIFEST} - listed.keys()):
@@ -120,7 +120,8 @@ def manifest_problem(folder: Path) -> str | None:
     return None
 
 
-def _seal(content: dict[str, Any]) -> str:
+def seal_of(content: dict[str, Any]) -> str:
+    """A hash of plain values, to be kept beside them: it finds damage, not malice."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from tuner import cluster, disk
 from tuner.answer import race_size
@@ -29,9 +28,8 @@ def describe(plan: Plan) -> str:
     Raises:
         UsageError: the machine cannot hold a single trial.
     """
-    space, machine = plan.space, cluster.machine()
-    holds = cluster.trials_at_once(machine, plan.cpus_per_trial, plan.options.gpus_per_trial)
-    parallel = min(plan.options.parallel or holds, holds, plan.trials)
+    space = plan.space
+    parallel, where = _place(plan)
     goal = f"at most {space.max_episodes} episodes a trial"
     if space.max_steps is not None:
         goal += f" and {space.max_steps:,} environment steps"
@@ -49,8 +47,9 @@ def describe(plan: Plan) -> str:
         f"seed      {space.seed} for every trial; sampler {plan.options.sampler}, its seed {plan.options.sampler_seed}",
         f"pruner    {space.pruner}",
         f"engine    {plan.engine}",
-        f"trials    {plan.trials}, the first is the baseline; {parallel} at once",
-        f"cores     {plan.cpus_per_trial} a trial, {machine.cpus} on this machine",
+        *([f"study     {plan.run_dir.path.name} in {plan.options.storage}"] if plan.options.storage else []),
+        f"trials    {plan.trials}, the first is the baseline; {parallel or 'as many as the cluster holds'} at once",
+        f"cores     {plan.cpus_per_trial} a trial, {where}",
         f"race      {_race(plan)}",
         f"folder    {plan.run_dir.path}: about {files:,} files, {needed_mb:,.0f} MB of the {free_mb:,.0f} MB free",
         f"time      {_time_from_earlier(plan, parallel)}",
@@ -63,6 +62,15 @@ def describe(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _place(plan: Plan) -> tuple[int | None, str]:
+    """How many trials run at once, None where only the cluster knows, and what on."""
+    if plan.options.address is not None:
+        return plan.options.parallel, f"on the cluster at {plan.options.address}, which was not asked"
+    machine = cluster.machine()
+    holds = cluster.trials_at_once(machine, plan.cpus_per_trial, plan.options.gpus_per_trial)
+    return min(plan.options.parallel or holds, holds, plan.trials), f"{machine.cpus} on this machine"
+
+
 def _race(plan: Plan) -> str:
     """What the answer may cost, in runs."""
     runs = race_size(**plan.race, parameters=len(plan.space.params))
@@ -73,10 +81,10 @@ def _race(plan: Plan) -> str:
     return f"{plan.race['finalists']} finalists on {plan.race['seeds']} unseen seeds: {parts}{judge}"
 
 
-def _time_from_earlier(plan: Plan, parallel: int) -> str:
+def _time_from_earlier(plan: Plan, parallel: int | None) -> str:
     """The time of search and answer, from what ran before on this environment and engine."""
     durations = sorted(_earlier_durations(plan))
-    if len(durations) < 4:
+    if len(durations) < 4 or parallel is None:
         return "unknown"
     last = len(durations) - 1
     bounds = [durations[round(share * last)] * plan.trials / parallel for share in (0.25, 0.75)]
@@ -109,7 +117,7 @@ def _earlier_answers(plan: Plan) -> Iterator[float]:
 
 def _alike(plan: Plan) -> Iterator[RunDir]:
     """The run folders under OUT of this environment, budget and engine; another folder's damage is not this plan's."""
-    out = Path(plan.options.out)
+    out = plan.run_dir.path.parent
     for path in sorted(out.iterdir()) if out.is_dir() else ():
         run_dir = RunDir(path)
         with suppress(StateError, KeyError):

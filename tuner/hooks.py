@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,10 +15,11 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import Stopper
 from ray.tune.search import Searcher
 
+from tuner import lease
 from tuner.answer.parts import Run, RunResult, Stage
 from tuner.deaths import UNKNOWN, Death
 from tuner.episodes import Outcome
-from tuner.errors import DiskFull
+from tuner.errors import DiskFull, LeaseLost
 from tuner.runs import RunFolders
 from tuner.study import SweepStudy, TrialRecord
 
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Deaths of a trial's process, over all invocations, after which they count against its configuration.
 MAX_DEATHS = 4
+
+LOOK_EVERY_S = 1.0  # at a study in which nothing can be started yet
 
 
 class Watcher(Protocol):
@@ -37,7 +41,10 @@ class Watcher(Protocol):
         """A running trial had a result."""
 
     def on_finish(self, record: TrialRecord) -> None:
-        """A trial is COMPLETE, PRUNED or FAILED."""
+        """A trial is COMPLETE, PRUNED or FAILED; `record.elsewhere` says whether it ran in another run folder."""
+
+    def on_loss(self, record: TrialRecord) -> None:
+        """A running trial was taken over by another driver."""
 
 
 @dataclass
@@ -47,6 +54,7 @@ class LiveTrial:
     record: TrialRecord
     last: Mapping[str, Any] = field(default_factory=dict)
     is_pruned: bool = False
+    is_lost: bool = False  # to another driver
 
 
 class QuietSearcher(Searcher):
@@ -93,14 +101,17 @@ class QuietSearcher(Searcher):
 
 
 class StudySearcher(QuietSearcher):
-    """Gives Tune the study's trials: interrupted ones first, then new ones, at most `parallel` at once."""
+    """Gives Tune the study's trials: those set aside first, then new ones, at most `parallel()` at once.
+
+    Where other drivers share the study, what they run is waited for, and taken where they are gone.
+    """
 
     def __init__(
         self,
         study: SweepStudy,
         *,
         trials: int,
-        parallel: int,
+        parallel: Callable[[], int],
         to_config: Callable[[TrialRecord], dict[str, Any]],
         watchers: Sequence[Watcher] = (),
         death_of: Callable[[str, TrialRecord], Death] = lambda trial_id, record: UNKNOWN,
@@ -114,16 +125,53 @@ class StudySearcher(QuietSearcher):
         self._to_config = to_config
         self._death_of = death_of
         self._watchers = watchers
-        records = study.records()
-        self._started = len(records)
-        self._open = deque(record.number for record in records if not record.is_finished)
+        self._open = deque(study.reclaim())  # RUNNING and ours, without a process
+        self._next_look = self._next_renewal = time.monotonic()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration, None while nothing can start, FINISHED when nothing is left."""
-        if len(self.live) >= self._parallel or self._is_stopping():
+        if len(self.live) >= self._parallel() or self._is_stopping():
+            return None
+        if not self._open and time.monotonic() < self._next_look:
+            if not self.live:
+                time.sleep(0.05)  # Tune, which has nothing to wait for, would ask without end
             return None
         with self.remembering():
             return self._next(trial_id)
+
+    def keep_up(self) -> None:
+        """Renew the leases of what runs here, and hear of what other drivers took over or finished."""
+        now = time.monotonic()
+        if not self._study.is_shared or now < self._next_renewal:
+            return
+        self._next_renewal = now + lease.LEASE_S / 6
+        lost = self._study.renew_leases()
+        for live in self.live.values():
+            if live.record.number in lost:
+                self._lose(live)
+        self._open = deque(number for number in self._open if number not in lost)
+        for record in self._study.finished_elsewhere():
+            for watcher in self._watchers:
+                watcher.on_finish(record)
+
+    @contextmanager
+    def losing(self, live: LiveTrial) -> Iterator[None]:
+        """Have a trial that another driver took over end here without a trace."""
+        try:
+            yield
+        except LeaseLost:
+            self._lose(live)
+
+    def _lose(self, live: LiveTrial) -> None:
+        if live.is_lost:
+            return
+        live.is_lost = True
+        logger.warning(
+            "trial %d: this driver was not heard of for more than %.0f s, so another took it over; it goes on there",
+            live.record.number, lease.LEASE_S,
+        )  # fmt: skip
+        for watcher in self._watchers:
+            watcher.on_loss(live.record)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the study what became of a trial; one that Tune or the machine ended early will go on."""
@@ -131,13 +179,20 @@ class StudySearcher(QuietSearcher):
             self._ended(trial_id, error)
 
     def _next(self, trial_id: str) -> dict[str, Any] | str | None:
+        with suppress(LeaseLost):
+            return self._begun(trial_id)
+        return None  # another driver took it over meanwhile; the next one comes when Tune asks again
+
+    def _begun(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._open:
-            record = self._study.reopen(self._open.popleft())
-        elif self._started < self._trials:
-            record = self._study.start_next()
-            self._started += 1
-        else:  # a trial that runs may still come back, when its machine fails
-            return None if self.live else Searcher.FINISHED
+            record: TrialRecord | None = self._study.reopen(self._open.popleft())
+        else:
+            record = self._study.resume_next(self._trials) or self._study.start_next(self._trials)
+        if record is None:  # a trial that runs may still come back, when its machine fails, here or elsewhere
+            if not self.live and self._study.is_over(self._trials):
+                return str(Searcher.FINISHED)
+            self._next_look = time.monotonic() + LOOK_EVERY_S
+            return None
         self._study.add_attempt(record.number)
         record = self._study.record(record.number)
         self.live[trial_id] = LiveTrial(record)
@@ -149,6 +204,12 @@ class StudySearcher(QuietSearcher):
         live = self.live.pop(trial_id, None)
         if live is None:
             return
+        self._next_look = time.monotonic()
+        with self.losing(live):
+            if not live.is_lost:
+                self._tell(trial_id, live, error)
+
+    def _tell(self, trial_id: str, live: LiveTrial, error: bool) -> None:
         number, last = live.record.number, live.last
         wall_s = float(last.get("wall_s", 0.0))
         if (error or last.get("failed")) and self._is_stopping():
@@ -185,7 +246,8 @@ class StudySearcher(QuietSearcher):
             with suppress(Exception):  # remembered, and raised when no trial is left RUNNING
                 self.on_trial_complete(trial_id)
         for number in self._open:
-            self._study.interrupt(number)
+            with suppress(LeaseLost):
+                self._study.interrupt(number)
         super().close()
 
 
@@ -251,10 +313,23 @@ class StudyStopper(ErrorStopper):
         with self._searcher.remembering():
             return self._is_over(trial_id, result)
 
+    def stop_all(self) -> bool:
+        """Whether something of ours went wrong; Tune asks between any two events, so that here is where to keep up."""
+        with suppress(Exception), self._searcher.remembering():
+            self._searcher.keep_up()
+        return super().stop_all()
+
     def _is_over(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         live = self._searcher.live.get(trial_id)
         if live is None:
             return False
+        with self._searcher.losing(live):
+            if not live.is_lost and self._is_hopeless(live, result):
+                live.is_pruned = True
+        return live.is_pruned or live.is_lost
+
+    def _is_hopeless(self, live: LiveTrial, result: Mapping[str, Any]) -> bool:
+        """Record a result, and say whether the pruner gives its trial up."""
         if not live.last and result.get("path") not in (None, live.record.path):
             self._study.set_path(live.record.number, result["path"])
         live.last = dict(result)
@@ -266,8 +341,7 @@ class StudyStopper(ErrorStopper):
                 continue
             self._study.report(live.record.number, episode, value)
             if not result["done"] and self._study.is_hopeless(live.record.number) and not live.record.is_baseline:
-                live.is_pruned = True  # never the baseline: everything is compared with it
-                return True
+                return True  # never the baseline: everything is compared with it
         return False
 
 
@@ -289,7 +363,7 @@ class RunsSearcher(QuietSearcher):
         stages: Iterator[Stage],
         folders: RunFolders,
         *,
-        parallel: int,
+        parallel: Callable[[], int],
         to_config: Callable[[Run], dict[str, Any]],
         watchers: Sequence[RunsWatcher] = (),
         death_of: Callable[[str, Run], Death] = lambda trial_id, run: UNKNOWN,
@@ -308,7 +382,7 @@ class RunsSearcher(QuietSearcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next run's configuration, None while nothing can start, FINISHED when the answer is complete."""
-        if len(self._live) >= self._parallel or self._is_stopping():
+        if len(self._live) >= self._parallel() or self._is_stopping():
             return None
         with self.remembering():
             while not self._queue:

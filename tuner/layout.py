@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,12 +16,45 @@ from tuner.files import lock
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TRIAL = re.compile(r"\d{4,}")
 _ITERATION = re.compile(r"iter-(\d+)")
+_IN_RUN = re.compile(r"(trials/\d{4,}|(race|path)/[A-Za-z0-9][A-Za-z0-9._-]*)")
+_CHECKPOINT = re.compile(r"checkpoints/iter-\d+")
 _VERIFIED = re.compile(r"iter-\d+|checkpoint")  # the folders whose manifest lists every file and allows no link
 
 
 def safe_name(text: str) -> str:
     """`text` with every character outside [A-Za-z0-9._-] as `-`, for a default name."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text).lstrip(".-_")[:64] or "sweep"
+
+
+def ran_elsewhere(number: int, folder: str) -> str:
+    """Where to look for the files of a trial that the driver of another run folder, HOST:PATH, ran."""
+    return f"trial {number} ran elsewhere: its files are in the run folder of {folder}"
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file that `name`, which somebody else wrote, names inside of `folder`: its parts joined by slashes.
+
+    Raises:
+        ValueError: it leads out, or no file can have that name.
+    """
+    parts = name.split("/")
+    if len(name) > 1024 or not name.isprintable() or "\\" in name or any(len(part) > 255 for part in parts):
+        raise ValueError(f"{name[:300]!r} is no name of a file")
+    if not {"", ".", ".."}.isdisjoint(parts):
+        raise ValueError(f"{name!r} leads out of the run folder")
+    return folder.joinpath(*parts)
+
+
+def link_inside(folder: Path, name: str, target: str) -> Path:
+    """The same for a link, of which a run folder has one kind: a run's `checkpoint`, to one beside it.
+
+    Raises:
+        ValueError: it is another.
+    """
+    path = inside(folder, name)
+    if path.name != "checkpoint" or not _CHECKPOINT.fullmatch(target):
+        raise ValueError(f"{name!r} to {target!r} is no link in a run folder")
+    return path
 
 
 def is_file(path: Path) -> bool:
@@ -134,6 +168,11 @@ class TrialDir:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         return self
 
+    def remove_checkpoints(self) -> None:
+        """Remove what nobody goes on from."""
+        self.checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
 
 @dataclass(frozen=True)
 class RunDir:
@@ -153,6 +192,8 @@ class RunDir:
                 f"--name {name!r}: must be 1 to 64 letters, digits, dots, dashes or underscores, and begin with a "
                 f"letter or digit; try --name {safe_name(name)}"
             )
+        if "://" in str(out):
+            raise UsageError(f"--out {out}: only `sweep` writes to a store; name a folder")
         check_possible(Path(out), "--out")
         path = Path(out) / name
         if path.is_symlink() and not path.resolve().is_relative_to(Path(out).resolve()):
@@ -172,6 +213,10 @@ class RunDir:
                 raise UsageError(f"{path}: no such run folder; `ls {Path(path).parent}` shows what there is")
             raise UsageError(f"{path}: not a run folder, it has no sweep.json; name one that `sweep` wrote")
         return run_dir
+
+    def beside(self, what: str) -> Path:
+        """What belongs to the folder and must not be in it."""
+        return self.path.with_name(f".{self.path.name}.{what}")
 
     def make(self) -> RunDir:
         """Create the folder where it is missing.
@@ -224,6 +269,16 @@ class RunDir:
         """The folder of one run of the answer: `race/<label>-s<seed>` or `path/<step>-s<seed>`."""
         return TrialDir(self.path / folder / name)
 
+    def work_dir(self, name: str) -> TrialDir:
+        """The folder of a trial or of a run of the answer by its path in the run folder, `trials/0003` for example.
+
+        Raises:
+            StateError: it is not the name of one.
+        """
+        if not _IN_RUN.fullmatch(name):
+            raise StateError(f"{self.path}: {name!r} is not the folder of a trial or a run")
+        return TrialDir(self.path / name)
+
     def trial_dirs(self) -> Iterator[tuple[int, TrialDir]]:
         """Every trial folder that exists, by number."""
         names = [path.name for path in self.trials.iterdir()] if self.trials.is_dir() else []
@@ -245,3 +300,11 @@ class RunDir:
             raise StateError(f"{self.path}: vanished while it was opened; run the same command again")
         busy = f"{self.path}: is in use by another command"
         return lock(self.path / ".lock", busy, "wait for it, end it, or use another --name")
+
+    def home_lock(self) -> AbstractContextManager[None]:
+        """Own the trials' folders in it while the context lasts, beside the driver who owns the rest.
+
+        Raises:
+            AlreadyRunning: a live process owns them.
+        """
+        return lock(self.path / ".home.lock", f"{self.trials}: is being written", "wait for it, or end it")

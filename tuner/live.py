@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any, TextIO
 
 from rich.console import Console, Group
@@ -15,10 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.answer.parts import Run, RunResult, Stage
+from tuner.files import plain
 from tuner.parameters import display
 from tuner.progress import STAGES, SweepState
 from tuner.study import TrialRecord, TrialState
 
+LOG = "TUNER_LOG"
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -56,10 +61,16 @@ class LinesView:
         so_far = f"; best: trial {best.number}, {state.in_words(best)}" if best else ""
         words = state.in_words(record)
         name = record.state.value if not words.startswith(record.state.value) else ""
+        place = " elsewhere" if record.elsewhere else ""
         self._print(
-            f"trial {record.number} {name}{': ' if name else ''}{words}, {record.wall_s:.0f} s; "
+            f"trial {record.number}{place} {name}{': ' if name else ''}{words}, {record.wall_s:.0f} s; "
             f"{len(state.finished)}/{state.trials} done{so_far}; time left {in_time(state.time_left())}"
         )
+
+    def on_loss(self, record: TrialRecord) -> None:
+        """A line for a trial that another driver took over."""
+        self._state.on_loss(record)
+        self._print(f"trial {record.number} goes on elsewhere")
 
     def on_stage(self, stage: Stage, done: int) -> None:
         """A line for a part of the answer that begins."""
@@ -78,6 +89,58 @@ class LinesView:
 
     def _print(self, line: str) -> None:
         print(_plain(line), file=self._stream, flush=True)
+
+
+class JsonView:
+    """One JSON object a line and an event, for whoever collects logs."""
+
+    def __init__(self, state: SweepState, stream: TextIO) -> None:
+        self._state = state
+        self._stream = stream
+
+    def __enter__(self) -> JsonView:
+        self._print("sweep_started", trials=self._state.trials, done=len(self._state.finished))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._print("sweep_ended", done=len(self._state.finished))
+
+    def on_start(self, record: TrialRecord) -> None:
+        """A line for a trial that starts."""
+        self._state.on_start(record)
+        self._print("trial_started", trial=record.number, attempt=record.attempts, params=record.params)
+
+    def on_progress(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
+        """No line: figures in time are the metrics'."""
+        self._state.on_progress(record, result)
+
+    def on_finish(self, record: TrialRecord) -> None:
+        """A line for a trial that ended."""
+        self._state.on_finish(record)
+        best = self._state.best
+        self._print(
+            "trial_finished", trial=record.number, state=record.state, outcome=record.outcome, reason=record.reason,
+            wall_s=record.wall_s, best_trial=best and best.number, time_left_s=self._state.time_left(),
+        )  # fmt: skip
+
+    def on_loss(self, record: TrialRecord) -> None:
+        """A line for a trial that another driver took over."""
+        self._state.on_loss(record)
+        self._print("trial_lost", trial=record.number)
+
+    def on_stage(self, stage: Stage, done: int) -> None:
+        """A line for a part of the answer that begins."""
+        self._state.on_stage(stage, done)
+        self._print("stage_started", stage=stage.name, runs=len(stage.runs), done=done)
+
+    def on_run(self, run: Run, result: RunResult) -> None:
+        """A line for a run of the answer that ended."""
+        stage = self._state.on_run(run, result)
+        self._print("run_finished", stage=stage.name, run=run.name, outcome=result.outcome, reason=result.reason)
+
+    def _print(self, event: str, **facts: object) -> None:
+        moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        print(json.dumps(plain({"time": moment, "event": event, **facts})), file=self._stream, flush=True)
 
 
 class TerminalView:
@@ -105,6 +168,10 @@ class TerminalView:
     def on_finish(self, record: TrialRecord) -> None:
         """Show a trial that ended."""
         self._state.on_finish(record)
+
+    def on_loss(self, record: TrialRecord) -> None:
+        """Show no more of a trial that another driver took over."""
+        self._state.on_loss(record)
 
     def on_stage(self, stage: Stage, done: int) -> None:
         """Show a part of the answer that begins."""
@@ -150,6 +217,10 @@ class NotebookView:
         self._state.on_finish(record)
         self._draw(every_s=0)
 
+    def on_loss(self, record: TrialRecord) -> None:
+        """Show no more of a trial that another driver took over."""
+        self._state.on_loss(record)
+
     def on_stage(self, stage: Stage, done: int) -> None:
         """Show a part of the answer that begins."""
         self._state.on_stage(stage, done)
@@ -171,9 +242,11 @@ class NotebookView:
         self._handle.update(self._html(text))
 
 
-def view_for(state: SweepState, stream: TextIO | None = None) -> LinesView | TerminalView | NotebookView:
-    """The view that fits where the output goes."""
+def view_for(state: SweepState, stream: TextIO | None = None) -> LinesView | JsonView | TerminalView | NotebookView:
+    """The view that fits where the output goes, JSON lines where the environment asks for them."""
     stream = stream or sys.stdout
+    if os.environ.get(LOG) == "json":
+        return JsonView(state, stream)
     if _is_notebook():
         return NotebookView(state)
     if stream.isatty():

@@ -13,14 +13,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tuner import catalog, envs
+from tuner import catalog, envs, storage
 from tuner.catalog import Source
 from tuner.errors import SpaceChanged, SpaceError, StateError, StudyUnreadable, UsageError
 from tuner.layout import RunDir, check_trust, safe_name
 from tuner.ledger import MOST_SEEDS
+from tuner.mirror import Mirror
 from tuner.parameters import ENV_PREFIX, display
 from tuner.ppo.engine import ENGINES, chosen
 from tuner.space import SAMPLERS, Choice, SearchSpace
+from tuner.store import is_url
 
 FORMAT = 1
 SET_FORM = "--set {name}={text}"
@@ -51,9 +53,11 @@ class SweepOptions:
     set: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
     out: str = "runs"
+    address: str | None = None
     gpus_per_trial: float = 0
     cpus_per_trial: int = 1
     trust: bool = False
+    storage: str | None = None  # the URL of a database, without a password
 
 
 @dataclass(frozen=True)
@@ -66,16 +70,19 @@ class Plan:
     run_dir: RunDir
     trials: int
     engine: str
+    mirror: Mirror | None = None  # of a remote --out; `run_dir` is its working copy
 
     @classmethod
     def of(cls, space: str, options: SweepOptions) -> Plan:
         """Check everything that can be refused without starting or writing anything.
 
+        With a remote `--out` the working copy is brought to the store's state first.
+
         Raises:
-            UsageError: an option, the space or its environment cannot be used.
+            UsageError: an option, the space, its environment or the store cannot be used.
             StateError: the run folder holds another sweep.
         """
-        _check_options(options)
+        check_options(options)
         source = catalog.load(space)
         effective = effective_space(source, options)
         effective = dataclasses.replace(effective, env_config=envs.explicit(effective.env, effective.env_config))
@@ -88,9 +95,14 @@ class Plan:
             searched = effective.params.get(f"{ENV_PREFIX}opponent")
             choices = searched.values if isinstance(searched, Choice) else ()
             envs.check_no_policy(effective.env, effective.env_config, *({"opponent": choice} for choice in choices))
-        run_dir = RunDir.named(options.out, options.name or safe_name(source.name))
+        name = options.name or safe_name(source.name)
+        mirror = Mirror.named(options.out, name) if is_url(options.out) else None
+        run_dir = mirror.run_dir if mirror else RunDir.named(options.out, name)
         check_trust(run_dir.path, options.trust)
-        plan = cls(source, effective, options, run_dir, trials, _engine(options, run_dir))
+        if mirror:
+            mirror.pull()
+        options = dataclasses.replace(options, storage=_storage(options, run_dir))
+        plan = cls(source, effective, options, run_dir, trials, _engine(options, run_dir), mirror)
         plan.check_run_dir()
         return plan
 
@@ -148,21 +160,55 @@ class Plan:
             # A crash between making the folder and writing sweep.json leaves it with no more than these.
             if path.exists() and not (path.is_dir() and all(_BEGUN.fullmatch(p.name) for p in path.iterdir())):
                 raise StateError(f"{path}: exists and is not a run folder (no sweep.json); use another --name or --out")
+            if self.options.storage and (carried := storage.look_up(self.options.storage, path.name)) is not None:
+                self.check_shared(carried)
             return None
         there = read_sweep(self.run_dir)
+        self._check_storage(storage_of(there))
         differences = _differences(there, self.identity())
         if differences:
             raise SpaceChanged(
                 f"{path}: was written for another sweep: {'; '.join(differences)}; "
                 "use --name for a new sweep, or repeat the command it was written by"
             )
-        check_study(self.run_dir)
+        check_study(self.run_dir, there)
         return there
+
+    def check_shared(self, carried: Mapping[str, Any]) -> None:
+        """Refuse a study whose attribute says that it is of another sweep.
+
+        Raises:
+            SpaceChanged: it does.
+        """
+        differences = _differences(carried, self.identity())
+        if differences:
+            raise SpaceChanged(
+                f"the study {self.run_dir.path.name} in {self.options.storage}: was written for another sweep: "
+                f"{'; '.join(differences)}; use --name for a new sweep, or repeat the command it was written by"
+            )
+
+    def _check_storage(self, there: str | None) -> None:
+        """Refuse a database that is not the one of the run folder's study, which was begun in `there`."""
+        here = self.options.storage
+        if not storage.is_same(there, here):
+            raise SpaceChanged(
+                f"{self.run_dir.path}: its study is in {there or self.run_dir.study}, not in "
+                f"{here or self.run_dir.study}; leave {storage.OPTION} and {storage.VARIABLE} out, or use another "
+                "--name"
+            )
 
 
 def default_race_seeds(space: SearchSpace, engine: str) -> int:
     """The seeds of a race where nobody asked for a number."""
     return 0 if engine == "rllib" else space.race_seeds
+
+
+def _storage(options: SweepOptions, run_dir: RunDir) -> str | None:
+    """The database asked for; where none is, a run folder's study is where it was begun."""
+    asked = storage.asked_for(options.storage)
+    if asked is not None or not run_dir.sweep.exists():
+        return asked
+    return storage_of(read_sweep(run_dir))
 
 
 def _engine(options: SweepOptions, run_dir: RunDir) -> str:
@@ -220,12 +266,44 @@ def read_sweep(run_dir: RunDir) -> dict[str, Any]:
     return there
 
 
-def check_study(run_dir: RunDir) -> None:
+def storage_of(sweep: Mapping[str, Any]) -> str | None:
+    """The database in which the study of a `sweep.json` is; None for the run folder's own."""
+    found: str | None = sweep["options"].get("storage")
+    return found
+
+
+def study_access(run_dir: RunDir, sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the study of a run folder is, and who asks: what `SweepStudy` has to be told of that.
+
+    Raises:
+        StateError: the `sweep.json` lacks something.
+    """
+    shared = storage_of(sweep)
+    if shared is None:
+        return {"storage": f"sqlite:///{run_dir.study}"}
+    from tuner.lease import Owner
+
+    try:
+        owner = Owner(**sweep["owner"])
+    except (KeyError, TypeError):
+        raise StateError(f"{run_dir.sweep}: does not say whose it is (owner); restore it from a copy") from None
+    return {"storage": storage.address(shared), "name": run_dir.path.name, "owner": owner}
+
+
+def check_study(run_dir: RunDir, sweep: Mapping[str, Any]) -> None:
     """Refuse a study that is missing or empty beside trials that it must have started.
 
     Raises:
         StudyUnreadable: it is.
+        UsageError: it is in a database that cannot be used.
     """
+    if shared := storage_of(sweep):
+        if storage.look_up(shared, run_dir.path.name) is None and any(True for _ in run_dir.trial_dirs()):
+            raise StudyUnreadable(
+                f"{shared}: holds no study {run_dir.path.name}, and {run_dir.trials} holds trials; restore it from a "
+                "copy, or use another --name"
+            )
+        return
     is_there = run_dir.study.is_file() and run_dir.study.stat().st_size > 0
     if not is_there and any(True for _ in run_dir.trial_dirs()):
         what = "is empty" if run_dir.study.is_file() else "is missing"
@@ -259,7 +337,12 @@ def git_revision() -> str | None:
     return done.stdout.strip() or None
 
 
-def _check_options(options: SweepOptions) -> None:
+def check_options(options: SweepOptions) -> None:
+    """Refuse options that no space and no machine could make good.
+
+    Raises:
+        UsageError: one of them is out of range.
+    """
     if options.race_seeds is not None and not 0 <= options.race_seeds <= MOST_SEEDS:
         raise UsageError(
             f"--race-seeds {options.race_seeds}: must be from 0, which leaves the race out, to {MOST_SEEDS}"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tuner import command, environment, envs
 from tuner.errors import UsageError
 from tuner.layout import check_possible, check_trust
+from tuner.mirror import working_copy
 from tuner.policy import greedy, load_policy, policy_folder
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = command.parser("play", __doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or the folder of one trial or training")
+    parser.add_argument("run", metavar="RUN", help="a run folder or its URL, or the folder of one trial or training")
     parser.add_argument("--episodes", type=int, default=20, metavar="N", help="episodes to play (20)")
     parser.add_argument("--seed", type=int, default=FRESH_SEED, metavar="N", help=f"first seed ({FRESH_SEED})")
     command.add_trust(parser)
@@ -55,19 +56,20 @@ def _main(args: argparse.Namespace) -> int:
         raise UsageError(f"--episodes {args.episodes}: must be at least 1")
     if args.seed < 0:
         raise UsageError(f"--seed {args.seed}: must be at least 0")
-    for word, path in (("RUN", args.run), ("--gif", args.gif), ("--export", args.export)):
+    run = working_copy(args.run)
+    for word, path in (("RUN", run), ("--gif", args.gif), ("--export", args.export)):
         if path is not None:
             check_possible(path, word)
     if args.gif and not args.gif.absolute().parent.is_dir():
         raise UsageError(f"--gif {args.gif}: no such folder {args.gif.parent}; make it first")
-    check_trust(args.run, args.trust)
+    check_trust(run, args.trust)
     if args.export:
         from tuner.envs.soccer.agent import write_agent
 
-        write_agent(args.run, args.export)
+        write_agent(run, args.export)
         print(f"agent       {args.export}")
         return 0
-    folder, config = policy_folder(args.run)
+    folder, config = policy_folder(run)
     if not args.trust:
         envs.check_no_policy(config["env"], config["env_config"])
     module = load_policy(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from tuner.errors import StateError, UsageError
 from tuner.files import manifest_problem
+from tuner.layout import ran_elsewhere
 
 if TYPE_CHECKING:
     import gymnasium
@@ -39,10 +41,18 @@ def policy_folder(run: Path) -> tuple[Path, dict[str, Any]]:
     else:
         raise UsageError(f"{run}: has neither best/ nor config.json; name a run folder whose sweep completed a trial")
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no checkpoint there; `python -m tuner.report {run}` writes best/ again")
+        raise UsageError(f"{folder}: no checkpoint there; {_remedy(run)}")
     if problem := manifest_problem(folder.resolve()):
         raise StateError(f"{folder}: does not verify ({problem}); `python -m tuner.report {run}` writes best/ again")
     return folder.resolve(), config
+
+
+def _remedy(run: Path) -> str:
+    """What to do about a run folder without its best trial's checkpoint."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        best = json.loads((run / "summary.json").read_bytes())["best"]
+        return f"{ran_elsewhere(best['number'], best['elsewhere'])}; play it there"
+    return f"`python -m tuner.report {run}` writes best/ again"
 
 
 def load_policy(checkpoint: Path) -> RLModule:

@@ -84,6 +84,10 @@ class SweepState:
         self.running.pop(record.number, None)
         self.finished[record.number] = record
 
+    def on_loss(self, record: TrialRecord) -> None:
+        """Leave out a trial that another driver took over."""
+        self.running.pop(record.number, None)
+
     def on_stage(self, stage: Stage, done: int) -> bool:
         """Begin a part of the answer, or add a round to it; whether it is the first."""
         shown = self.stages.get(stage.name)

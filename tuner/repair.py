@@ -99,7 +99,7 @@ def examine(run_dir: RunDir) -> Salvage:
     """
     space, sweep = read_space(run_dir)
     with _unused(run_dir):
-        study = _read_study(run_dir)
+        study = _read_study(run_dir, sweep)
         examination = _Examination(run_dir, space, sweep["engine"], study.trusted, study.loss)
         numbers = {*study.trusted, *(number for number, _ in run_dir.trial_dirs())}
         count = min(max(numbers, default=-1) + 1, sweep["trials"])
@@ -147,11 +147,11 @@ class _ReadStudy:
     loss: str | None
 
 
-def _read_study(run_dir: RunDir) -> _ReadStudy:
+def _read_study(run_dir: RunDir, sweep: Mapping[str, Any]) -> _ReadStudy:
     """Read a copy of the study, for opening one may write to it; without it the costs are the summary's."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            check_study(run_dir)
+            check_study(run_dir, sweep)
             for file in (run_dir.sweep, *run_dir.path.glob("study.db*")):
                 shutil.copy(file, folder)
             study, _ = open_study(RunDir(Path(folder)))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from tuner import command
 from tuner.disk import told_when_full
 from tuner.layout import RunDir, check_trust
+from tuner.mirror import Mirror, working_copy
+from tuner.store import is_url
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = command.parser("report", __doc__)
-    parser.add_argument("run", metavar="RUN", help="a run folder, such as runs/cartpole")
+    parser.add_argument("run", metavar="RUN", help="a run folder, such as runs/cartpole, or its URL")
     command.add_trust(parser)
     return parser
 
@@ -28,9 +31,10 @@ def _main(args: argparse.Namespace) -> int:
     from tuner.reporter import Reporter
     from tuner.results import open_study
 
-    run_dir = RunDir.existing(args.run)
+    run_dir = RunDir.existing(working_copy(args.run))
     check_trust(run_dir.path, args.trust)
-    with told_when_full(run_dir.path), run_dir.lock():
+    kept = Mirror.of_run(args.run).kept(lambda: False) if is_url(args.run) else nullcontext()
+    with kept, told_when_full(run_dir.path), run_dir.lock():
         study, there = open_study(run_dir)
         race = there.get("race", {"seeds": 0, "finalists": 0})  # older folders had none
         summary = Reporter(run_dir, study, there["space"], there["engine"], race).write()

@@ -15,14 +15,15 @@ import yaml
 from tuner import checkpoint, export, figures
 from tuner.answer import so_far
 from tuner.answer.parts import Answer, Question
-from tuner.episodes import read_rows
+from tuner.episodes import Row, read_rows
 from tuner.errors import ExportFailed
 from tuner.files import replace_folder, write_atomic, write_json
-from tuner.layout import RunDir
+from tuner.layout import RunDir, ran_elsewhere
 from tuner.plan import read_sweep
 from tuner.runs import RunFolders
 from tuner.study import SweepStudy, TrialRecord
 from tuner.summary import Summary, best_of, summarize
+from tuner.training import RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Reporter:
         self._race = race
         self.folders = RunFolders(run_dir, study.space, engine)
         self._best_number: int | None = None
+        self._told: set[str] = set()
         self._written_at = -BEST_EVERY_S
 
     def on_start(self, record: TrialRecord) -> None:
@@ -57,6 +59,9 @@ class Reporter:
             self._written_at = time.monotonic()
         write_json(self._run_dir.summary, summary.to_json())
 
+    def on_loss(self, record: TrialRecord) -> None:
+        """Nothing: what has not finished is not best."""
+
     def question(self) -> Question:
         """What the finished search is to be asked."""
         return Question(
@@ -67,7 +72,7 @@ class Reporter:
     def answer(self) -> Answer:
         """The answer, as far as the runs that there are can give it."""
         question = self.question()
-        is_over = all(record.is_finished for record in question.records)
+        is_over = all(record.is_finished or record.elsewhere for record in question.records)
         return so_far(question, self.folders) if is_over else Answer()
 
     def write(self) -> Summary:
@@ -81,9 +86,8 @@ class Reporter:
 
     def _write(self, answer: Answer) -> Summary:
         self.write_best(answer, with_policy=True)
-        summary = self.write_summary(answer)
-        self.write_report(summary)
-        return summary
+        self.write_report(summarize(self._study, self._space, self._engine, answer))
+        return self.write_summary(answer)  # last: while it is of another answer, so may the rest be
 
     def _is_written(self, summary: Summary) -> bool:
         try:
@@ -107,7 +111,7 @@ class Reporter:
 
         sweep = read_sweep(self._run_dir)
         report = gather(self._run_dir, self._study, summary, sweep, self.folders)
-        for note in report.notes:
+        for note in filter(lambda note: note not in self._told, report.notes):
             logger.warning("%s: %s", self._run_dir.path, note)
         write_atomic(self._run_dir.report, report_html(report))
         write_atomic(self._run_dir.report_md, report_md(report))
@@ -120,30 +124,52 @@ class Reporter:
         best = best_of(self._study, answer or Answer())
         if best is None:
             return
-        trial, baseline = self._run_dir.trial(best.number), self._run_dir.trial(0)
+        trial = self._run_dir.trial(best.number)
         goal = self._study.goal
-        rows = read_rows(baseline.episodes), read_rows(trial.episodes)
+        first = self._study.record(0)
+        self._tell_what_is_missing(first, best)
+        rows = self._rows(first), self._rows(best)
         title = f"{self._space}: trial {best.number} and the baseline, seed {self._study.space.seed}"
         tmp = self._run_dir.path / ".best.tmp"
         shutil.rmtree(tmp, ignore_errors=True)
         tmp.mkdir()
-        config = json.loads(trial.config.read_bytes())
+        config = self._config(best)
         write_atomic(tmp / "config.yaml", yaml.safe_dump(config, sort_keys=False))
         with _left_out("best/rllib.py"):
             write_atomic(tmp / "rllib.py", export.rllib_script(config))
         write_atomic(tmp / "curves.csv", figures.curves_csv(*rows, goal))
         write_atomic(tmp / "curves.png", figures.curves_png(*rows, goal, title))
         write_atomic(tmp / "curves.html", figures.curves_html(figures.curves_figure(*rows, goal, title)))
-        saved = checkpoint.newest_valid(trial)
+        saved = None if best.elsewhere else checkpoint.newest_valid(trial)
         if saved is not None:
             shutil.copytree(saved[0], tmp / "checkpoint")
             if with_policy:
                 with _left_out("best/policy.pt"):
                     export.write_policy(tmp / "checkpoint", tmp / "policy.pt")
-        else:
+        elif not best.elsewhere:
             logger.warning("%s: has no checkpoint that verifies; best/checkpoint is left out", trial.path)
         replace_folder(tmp, self._run_dir.best)
         self._best_number = best.number
+
+    def _tell_what_is_missing(self, first: TrialRecord, best: TrialRecord) -> None:
+        """Say once of each trial that ran elsewhere what `best/` lacks of it."""
+        missing = {first.number: "curves"} | {best.number: "curves and checkpoint"}
+        for record in (first, best):
+            if record.elsewhere and (where := ran_elsewhere(record.number, record.elsewhere)) not in self._told:
+                self._told.add(where)
+                logger.warning("%s; best/ lacks its %s", where, missing[record.number])
+
+    def _rows(self, record: TrialRecord) -> list[Row]:
+        """A trial's episodes; what is here of one that ended elsewhere was an attempt that does not count."""
+        return [] if record.elsewhere else read_rows(self._run_dir.trial(record.number).episodes)
+
+    def _config(self, record: TrialRecord) -> dict[str, Any]:
+        """What a trial's `config.json` holds, or where that is elsewhere must hold."""
+        if record.elsewhere:
+            space = self._study.space
+            return RunConfig.of(space, self._engine, space.seed, record.params).to_json()
+        config: dict[str, Any] = json.loads(self._run_dir.trial(record.number).config.read_bytes())
+        return config
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.episodes import Goal, read_rows
 from tuner.errors import SpaceError, StateError, UsageError
-from tuner.layout import RunDir
-from tuner.plan import check_study, read_sweep
+from tuner.layout import RunDir, ran_elsewhere
+from tuner.mirror import working_copy
+from tuner.plan import check_study, read_sweep, study_access
 from tuner.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ class SweepResult:
 
     @classmethod
     def load(cls, path: str | Path) -> SweepResult:
-        """The result in a run folder.
+        """The result in a run folder, or in the one that a URL names.
 
         Raises:
             UsageError: there is no run folder, or no summary in it yet.
             StateError: its summary cannot be read.
         """
-        run_dir = RunDir.existing(path)
+        run_dir = RunDir.existing(working_copy(path))
         try:
             return cls(run_dir.path, json.loads(run_dir.summary.read_bytes()))
         except FileNotFoundError:
@@ -105,6 +106,9 @@ class SweepResult:
 
         if self.best is None:
             raise UsageError(f"{self.path}: no trial completed, so there is nothing to plot")
+        for trial in (self.baseline, self.best):
+            if "elsewhere" in trial:
+                raise UsageError(f"{self.path}: {ran_elsewhere(trial['number'], trial['elsewhere'])}; plot it there")
         run_dir = RunDir(self.path)
         baseline, best = (read_rows(run_dir.trial(number).episodes) for number in (0, self.best["number"]))
         goal = Goal(self.summary["threshold"], self.summary["window"], max_episodes=1)
@@ -117,13 +121,14 @@ def open_study(run_dir: RunDir) -> tuple[SweepStudy, dict[str, Any]]:
 
     Raises:
         StateError: one of the two cannot be read.
+        UsageError: the study is in a database that cannot be used.
     """
     from tuner.study import SweepStudy
 
     space, there = read_space(run_dir)
-    check_study(run_dir)
+    check_study(run_dir, there)
     names = {"sampler": there["sampler"], "sampler_seed": there["sampler_seed"], "pruner": space.pruner}
-    return SweepStudy(f"sqlite:///{run_dir.study}", space, **names), there
+    return SweepStudy(space=space, **names, **study_access(run_dir, there)), there
 
 
 def read_space(run_dir: RunDir) -> tuple[SearchSpace, dict[str, Any]]:

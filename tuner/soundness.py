@@ -12,7 +12,7 @@ from tuner.answer.path import digest
 from tuner.episodes import outcome_of, read_rows, table_problem
 from tuner.errors import StateError
 from tuner.files import manifest_problem
-from tuner.layout import RunDir, TrialDir
+from tuner.layout import RunDir, TrialDir, ran_elsewhere
 from tuner.parameters import ENV_PREFIX
 from tuner.results import open_study
 from tuner.space import SearchSpace
@@ -33,8 +33,8 @@ def run_problems(run_dir: RunDir) -> Iterator[str]:
             yield f"{folder.path}: the study has no trial {number}"
     lost = there.get("repaired", {}).get("without_checkpoint", [])
     for record in records.values():
-        if record.state is not TrialState.COMPLETE:
-            continue  # it goes on, or nothing of it counts
+        if record.state is not TrialState.COMPLETE or record.elsewhere:
+            continue  # it goes on, or nothing of it counts, or it is another run folder's
         folder = run_dir.trial(record.number)
         yield from trial_problems(folder, record, study.space, there["engine"])
         saved = folder.iterations()
@@ -46,6 +46,13 @@ def run_problems(run_dir: RunDir) -> Iterator[str]:
     for folder in run_dir.answer_dirs():
         if folder.result.exists():  # any other is done again
             yield from run_of_answer_problems(folder, params, study.space, there["engine"])
+
+
+def elsewhere(run_dir: RunDir) -> Iterator[str]:
+    """Which of a sound run folder's trials have their files in others' run folders."""
+    for record in open_study(run_dir)[0].records():
+        if record.elsewhere:
+            yield ran_elsewhere(record.number, record.elsewhere)
 
 
 def trial_problems(folder: TrialDir, record: TrialRecord, space: SearchSpace, engine: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The Optuna study of a sweep: the one durable record of what was tried and what came out. The first user of Optuna.
 
-`importance` is the other, and asks Optuna's evaluators what it finds here.
+`lease` says which driver of a shared study runs which trial; `importance` asks Optuna's evaluators what it finds here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import hashlib
 import io
 import json
 import logging
+import math
 import pickle
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -34,19 +36,24 @@ from optuna.samplers import (
     TPESampler,
 )
 from optuna.search_space import IntersectionSearchSpace
+from optuna.storages._rdb.models import StudyUserAttributeModel
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from tuner.episodes import Outcome, score
 from tuner.errors import StudyUnreadable, UsageError
+from tuner.lease import HOLDER, LeasedStorage, Owner, Unfinished
 from tuner.space import Choice, Domain, Float, Int, SearchSpace
 from tuner.startup import resting_collector
+from tuner.storage import IDENTITY, STUDY, engine_options, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_GRID = 10_000
 STARTUP_TRIALS = 10
+_QUEUED = OptunaState.WAITING  # and without the time of a start
 _OF_ARRAYS = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy._core.numeric")
 
 
@@ -84,6 +91,7 @@ class TrialRecord:
     wall_s: float
     path: str | None = None  # what did the work, as the engine says it
     reports: Mapping[int, float] = field(default_factory=dict)
+    elsewhere: str | None = None  # HOST:PATH of the run folder with its files, where that is not this one
 
     @property
     def is_baseline(self) -> bool:
@@ -100,9 +108,20 @@ class SweepStudy:
     """One sweep's Optuna study."""
 
     def __init__(
-        self, storage: str, space: SearchSpace, *, sampler: str = "tpe", sampler_seed: int = 0, pruner: str = "none"
-    ) -> None:
-        """Open the study in `storage`, or create it with the baseline queued as trial 0.
+        self, storage: str, space: SearchSpace, *, sampler: str = "tpe", sampler_seed: int = 0, pruner: str = "none",
+        name: str = STUDY, owner: Owner | None = None, identity: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Open the study in `storage`, or create it.
+
+        Args:
+            storage: the URL of its database, the password included.
+            space: what may be tried.
+            sampler: how parameters are chosen.
+            sampler_seed: the seed of that.
+            pruner: which trials are ended early.
+            name: the study's.
+            owner: this run folder, where others' drivers may share the study; None where it has the study alone.
+            identity: what a study that is shared must carry of its sweep; written into a new one.
 
         Raises:
             StudyUnreadable: the database is there and cannot be read.
@@ -110,52 +129,109 @@ class SweepStudy:
         """
         self.space = space
         self.goal = space.goal
-        self._url = storage
+        self._url = without_password(storage)
+        self._owner = owner
         self._ids: dict[int, int] = {}
         self._sampler = sampler
         self._sampler_seed = sampler_seed
-        self._distributions = {name: _distribution(domain) for name, domain in space.params.items()}
         if sampler == "grid":
             check_grid(space)
         self._finished: dict[int, TrialRecord] = {}  # what has finished never changes, and is checked once
         self._common = IntersectionSearchSpace(include_pruned=True)  # as each TPESampler makes it, over all trials
-        with _quiet(), _unreadable(storage), resting_collector():  # reading 10,000 trials makes millions of objects
+        with _quiet(), _unreadable(self._url), resting_collector():  # reading 10,000 trials makes millions of objects
             _check_database(storage)
-            self._storage = optuna.storages.get_storage(storage)
+            self._leases = _opened(storage, owner)
+            self._storage = optuna.storages.get_storage(self._leases)
             self._study = optuna.create_study(
-                storage=self._storage, study_name="sweep", direction="minimize", load_if_exists=True,
+                storage=self._storage, study_name=name, direction="minimize", load_if_exists=True,
                 pruner=_pruner(pruner, space.window),
             )  # fmt: skip
             trials = self._study.get_trials(deepcopy=False)
-            if not trials:
-                suggested = {name: _encode(space.baseline[name], space.params[name]) for name in space.params}
-                self._study.enqueue_trial(suggested, user_attrs={"baseline": True})
-            self._is_baseline_queued = not trials or _is_queued(trials[0])
+            self.identity = self._agreed(identity) if identity and owner else identity or {}
+        self._seen = len(trials)  # how many of the first trials `finished_elsewhere` has looked at
+        self._awaited = {trial.number for trial in trials if not trial.state.is_finished()}
 
-    def start_next(self) -> TrialRecord:
-        """The next new trial, RUNNING, its parameters suggested and made valid."""
-        with _quiet():
-            if self._is_baseline_queued:
-                self._study.sampler = self._seeded_sampler(0)
-                trial = self._study.ask(self._distributions)
-                self._is_baseline_queued = False
-            else:  # `ask` would hand out a waiting trial, that is an interrupted one, as the next
-                trial_id = self._storage.create_new_trial(self._study._study_id)
-                self._study.sampler = self._seeded_sampler(self._storage.get_trial_number_from_id(trial_id))
-                trial = optuna.trial.Trial(self._study, trial_id)
-                self._suggest_all(trial)
-            self._describe(trial)
-        return self.record(trial.number)
+    @property
+    def is_shared(self) -> bool:
+        """Whether drivers of other run folders may be at work on the study."""
+        return self._owner is not None
+
+    def start_next(self, trials: float = math.inf) -> TrialRecord | None:
+        """The next of the first `trials` that was never started, RUNNING, its parameters suggested and made valid."""
+        while True:
+            unfinished, count = self._unfinished()
+            for trial in unfinished:
+                if trial.is_queued and trial.number < trials and self._leases.take(trial):
+                    return self._begun(trial.number)
+            if count >= trials:
+                return None
+            # Queued first, then taken: of drivers that do this at once each gets another, and what is one too many
+            # stays queued. It is looked at again, so that no trial is begun before the ones ahead of it are.
+            with _quiet():
+                self._storage.create_new_trial(self._study._study_id, optuna.trial.create_trial(state=_QUEUED))
+
+    def resume_next(self, trials: float = math.inf) -> TrialRecord | None:
+        """The next trial that was set aside, or whose driver was not heard of for `lease.LEASE_S`, RUNNING again.
+
+        Of those beyond the first `trials` only this run folder's own.
+        """
+        for trial in self._unfinished()[0]:
+            is_ours = trial.trial_id in self._leases.held or not self._leases.is_others(trial)
+            is_free = (trial.is_expired and not is_ours) or (trial.is_waiting and not trial.is_queued)
+            if is_free and (is_ours or trial.number < trials) and self._leases.take(trial):
+                return self._begun(trial.number)
+        return None
+
+    def is_over(self, trials: int) -> bool:
+        """Whether all of the first `trials` have ended, whoever ran them."""
+        unfinished, count = self._unfinished()
+        return count >= trials and not any(trial.number < trials for trial in unfinished)
+
+    def reclaim(self) -> list[int]:
+        """Take back what earlier drivers of this run folder left RUNNING; `reopen` goes on with it."""
+        return [t.number for t in self._unfinished()[0] if self._leases.is_left(t) and self._leases.take(t)]
+
+    def renew_leases(self) -> list[int]:
+        """Tell other drivers that this one lives; the trials that it has lost to them."""
+        numbers = {trial_id: number for number, trial_id in self._ids.items()}
+        return sorted(numbers[trial_id] for trial_id in self._leases.renew())
+
+    def finished_elsewhere(self) -> list[TrialRecord]:
+        """The trials that drivers of other run folders finished since this was last asked."""
+        unfinished, count = self._unfinished()
+        self._awaited |= set(range(self._seen, count))
+        ended = self._awaited - {trial.number for trial in unfinished}
+        self._awaited -= ended
+        self._seen = count
+        return [record for record in map(self.record, sorted(ended)) if record.elsewhere]
 
     def reopen(self, number: int) -> TrialRecord:
         """An interrupted trial, RUNNING again under the parameters that it was given."""
-        frozen = self._frozen(number)
+        for trial in self._unfinished()[0]:
+            if trial.number == number and trial.is_waiting:
+                self._leases.take(trial)
+        return self._begun(number)
+
+    def _unfinished(self) -> tuple[list[Unfinished], int]:
+        with _unreadable(self._url):
+            unfinished, count = self._leases.unfinished(self._study._study_id)
+        self._ids |= {trial.number: trial.trial_id for trial in unfinished}
+        return unfinished, count
+
+    def _begun(self, number: int) -> TrialRecord:
+        """A trial that this driver has taken, with what it is to try."""
         with _quiet():
-            if frozen.state is OptunaState.WAITING:
-                self._storage.set_trial_state_values(frozen._trial_id, OptunaState.RUNNING)
+            if self.is_shared:
+                self._study.get_trials(deepcopy=False)  # Optuna writes to no trial that it has not seen
+            if number == 0 and "fixed_params" not in self._frozen(0).system_attrs:
+                suggested = {
+                    name: _encode(self.space.baseline[name], domain) for name, domain in self.space.params.items()
+                }
+                self._storage.set_trial_user_attr(self._id(0), "baseline", True)
+                self._storage.set_trial_system_attr(self._id(0), "fixed_params", suggested)
             self._study.sampler = self._seeded_sampler(number)
-            trial = optuna.trial.Trial(self._study, frozen._trial_id)
-            self._suggest_all(trial)  # fills what a crash left unsuggested
+            trial = self._trial(number)
+            self._suggest_all(trial)  # also what a crash left unsuggested
             self._describe(trial)
         return self.record(number)
 
@@ -210,12 +286,18 @@ class SweepStudy:
 
     def add_cost(self, part: str, seconds: float) -> None:
         """Add to the wall-clock time that `search`, `race` or `path` has taken over all invocations."""
-        self._study.set_user_attr(f"{part}_s", (self.cost_s(part) or 0.0) + seconds)
+        self._study.set_user_attr(self._cost_of(part), (self.cost_s(part) or 0.0) + seconds)
 
     def cost_s(self, part: str) -> float | None:
-        """Wall-clock seconds that a part of the sweep has taken over all invocations; None before it began."""
-        seconds: float | None = self._study.user_attrs.get(f"{part}_s")
+        """Wall-clock seconds that a part of the sweep has taken over all invocations; None before it began.
+
+        Of a study that is shared, over those of this run folder.
+        """
+        seconds: float | None = self._study.user_attrs.get(self._cost_of(part))
         return seconds
+
+    def _cost_of(self, part: str) -> str:
+        return f"{part}_s of {self._owner.id}" if self._owner else f"{part}_s"
 
     @property
     def random_trials(self) -> int:
@@ -272,7 +354,12 @@ class SweepStudy:
             self._study.tell(number, value, state=state)
 
     def _suggest_all(self, trial: optuna.Trial) -> None:
+        stored, is_cut = trial.params, 0 < len(trial.params) < len(self.space.params)
         for name, domain in self.space.params.items():
+            if is_cut and name in stored and name not in trial.relative_params:
+                # Drawn again and let go: else what comes after it would be drawn in its place.
+                frozen = self._storage.get_trial(trial._trial_id)
+                self._study.sampler.sample_independent(self._study, frozen, name, _distribution(domain))
             _suggest(trial, name, domain)
 
     def _describe(self, trial: optuna.Trial) -> None:
@@ -290,7 +377,7 @@ class SweepStudy:
         attrs = trial.user_attrs
         suggested = self._decoded({name: trial.params[name] for name in trial.params if name in self.space.params})
         outcome = None
-        if "episodes" in attrs:
+        if "episodes" in attrs and trial.state.is_finished():  # another driver may just be writing the rest
             names = ("episodes", "env_steps", "episodes_to_threshold", "best_mean")
             outcome = Outcome(**{name: attrs[name] for name in names})
         value = trial.value if trial.state is OptunaState.COMPLETE else None
@@ -309,10 +396,27 @@ class SweepStudy:
             wall_s=attrs.get("wall_s", 0.0),
             path=attrs.get("path"),
             reports=dict(trial.intermediate_values),
+            elsewhere=self._elsewhere(attrs.get(HOLDER)),
         )
         if record.is_finished:
             self._finished[record.number] = record
         return record
+
+    def _elsewhere(self, holder: Mapping[str, str] | None) -> str | None:
+        if self._owner is None or holder is None or holder["id"] == self._owner.id:
+            return None
+        return holder["folder"]
+
+    def _agreed(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """What the study carries of its sweep: this, unless another driver was quicker with what it has."""
+        with self._leases.scoped_session() as session, suppress(IntegrityError):
+            mine = StudyUserAttributeModel(
+                study_id=self._study._study_id, key=IDENTITY, value_json=json.dumps(identity)
+            )
+            session.add(mine)
+            session.commit()
+        carried: dict[str, Any] = self._study.user_attrs[IDENTITY]
+        return carried
 
     def _id(self, number: int) -> int:
         """Optuna's id of a trial, which never changes."""
@@ -347,6 +451,16 @@ class SweepStudy:
             grid = {name: [_encode(v, domain) for v in domain.grid()] for name, domain in self.space.params.items()}
             return GridSampler(grid, seed=self._sampler_seed)
         return RandomSampler(seed=seed)
+
+
+def _opened(storage: str, owner: Owner | None) -> LeasedStorage:
+    """The storage, its tables made where they are missing; of drivers that make them at once all but one fail."""
+    options = engine_options(storage) if owner else {}
+    for wait_s in (0.2, 0.5, 1.0, 2.0) if owner else ():
+        with suppress(SQLAlchemyError, optuna.exceptions.StorageInternalError):
+            return LeasedStorage(storage, owner, options)
+        time.sleep(wait_s)
+    return LeasedStorage(storage, owner, options)
 
 
 class _OptimizerUnpickler(pickle.Unpickler):
@@ -459,8 +573,8 @@ def check_grid(space: SearchSpace) -> int:
 
 
 def _is_queued(trial: FrozenTrial) -> bool:
-    """Whether this is the baseline before its first start."""
-    return trial.state is OptunaState.WAITING and trial.datetime_start is None
+    """Whether this trial has never been started."""
+    return trial.state is _QUEUED and trial.datetime_start is None
 
 
 def _pruner(name: str, window: int) -> optuna.pruners.BasePruner:
@@ -515,8 +629,6 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _unreadable(storage: str) -> Iterator[None]:
-    from sqlalchemy.exc import SQLAlchemyError
-
     file = Path(storage.removeprefix("sqlite:///"))
     try:
         # SQLite takes a file shorter than a page for a new database and would overwrite it.
@@ -534,6 +646,6 @@ def _unreadable(storage: str) -> Iterator[None]:
     ) as error:  # the last four are what Optuna raises for cells that it did not write
         reason = str(error) if type(error) is ValueError else type(error).__name__  # ours say what is wrong
         raise StudyUnreadable(
-            f"the study {storage.split('@')[-1]} cannot be read ({reason}); "
+            f"the study {storage} cannot be read ({reason}); "
             "restore it from a copy, or use another --name; tuner.doctor says what can be saved"
         ) from error

@@ -120,7 +120,7 @@ def summarize(study: SweepStudy, space: str, engine: str, answer: Answer | None 
         threshold=study.goal.threshold,
         window=study.goal.window,
         trials={state.value: counts[state.value] for state in TrialState if counts[state.value]},
-        baseline=_described(records[0], study) if records else None,
+        baseline=_described(records[0], study) if records and records[0].is_baseline else None,
         best=_described(best, study) if best else None,
         cost_s={part: seconds and round(seconds, 3) for part, seconds in costs.items()},
         seed=study.space.seed,
@@ -153,4 +153,5 @@ def _described(record: TrialRecord, study: SweepStudy) -> dict[str, Any]:
         "episodes": outcome.episodes if outcome else None,
         "attempts": record.attempts,
         "reason": record.reason,
+        **({"elsewhere": record.elsewhere} if record.elsewhere else {}),
     }

@@ -52,6 +52,18 @@ def run_sweep(space: str, **options: object) -> SweepResult:
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = command.parser("sweep", __doc__)
+    add_options(parser)
+    add = parser.add_argument
+    add("--address", metavar="A", help="a running Ray cluster: auto or HOST:PORT, from a machine of it (none)")
+    add("--dry-run", action="store_true", help="print the space and the plan; start nothing")
+    add("--list", action="store_true", help="print every space")
+    add("--quiet", action="store_true", help="no live view")
+    add("--json", action="store_true", help="no live view; the summary as JSON on stdout")
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """SPACE, and the options that say what a sweep is, wherever it runs."""
     add = parser.add_argument
     add("space", nargs="?", metavar="SPACE", help="a name (see --list), a path to a .py file, or gym:ENV_ID")
     add("--trials", type=int, metavar="N", help="trials in all, the baseline included (the space's)")
@@ -88,15 +100,17 @@ def parser() -> argparse.ArgumentParser:
         help="fix a parameter; may be repeated",
     )
     add("--name", metavar="NAME", help="name of the run folder (the space's)")
-    add("--out", default="runs", metavar="FOLDER", help="where run folders are (runs)")
+    add("--out", default="runs", metavar="PLACE", help="where run folders are: a folder, or s3://BUCKET/FOLDER (runs)")
+    add("--storage", metavar="URL", help="the study's database (the run folder's own); a password: in TUNER_STORAGE")
     add("--gpus-per-trial", type=float, default=0.0, metavar="X", help="GPUs of a trial (0)")
     add("--cpus-per-trial", type=int, default=1, metavar="N", help="CPUs of a trial (1)")
     command.add_trust(parser)
-    add("--dry-run", action="store_true", help="print the space and the plan; start nothing")
-    add("--list", action="store_true", help="print every space")
-    add("--quiet", action="store_true", help="no live view")
-    add("--json", action="store_true", help="no live view; the summary as JSON on stdout")
-    return parser
+
+
+def options_of(args: argparse.Namespace) -> SweepOptions:
+    """What was asked for."""
+    names = SweepOptions.__dataclass_fields__.keys() - {"set"}
+    return SweepOptions(set=dict(args.set), **{name: getattr(args, name) for name in names})
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -104,9 +118,7 @@ def _main(args: argparse.Namespace) -> int:
         return _list()
     if not args.space:
         raise UsageError("sweep: which SPACE? `python -m tuner.sweep --list` shows them; for example `sweep cartpole`")
-    names = SweepOptions.__dataclass_fields__.keys() - {"set"}
-    options = SweepOptions(set=dict(args.set), **{name: getattr(args, name) for name in names})
-    plan = Plan.of(args.space, options)
+    plan = Plan.of(args.space, options_of(args))
     for note in plan.space.notes:
         command.say(f"note: {plan.source.file}: {note}", sys.stderr)
     if args.dry_run:
@@ -147,6 +159,8 @@ def _answer(plan: Plan, summary: Summary) -> str:
         lines.append(f"to do     {left} of {plan.trials} trials; the same command goes on")
     elif not summary.answer.is_complete:
         lines.append("to do     the rest of the race and its path; the same command goes on")
+    if plan.mirror:
+        lines.append(f"store     {plan.mirror.url}")
     lines.append(f"report    {plan.run_dir.report}")
     if summary.best is not None:
         lines.append(f"curves    {plan.run_dir.best / 'curves.png'}")

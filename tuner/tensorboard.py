@@ -48,7 +48,12 @@ class TensorBoard:
 
     def on_finish(self, record: TrialRecord) -> None:
         """Write the outcome and close the run."""
-        self._guarded(lambda: self._runs.pop(record.number).finish(record))
+        if not record.elsewhere:
+            self._guarded(lambda: self._runs.pop(record.number).finish(record))
+
+    def on_loss(self, record: TrialRecord) -> None:
+        """Close the run as it is."""
+        self._guarded(lambda: self._runs.pop(record.number).close())
 
     def _start(self, record: TrialRecord) -> None:
         previous = self._runs.pop(record.number, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -97,7 +96,7 @@ class Training:
             config.engine, config.env, config.params, seed=config.seed, env_config=config.env_config, gpus=gpus
         )
         self._wall_before = 0.0
-        self._saved_iteration = 0
+        self.saved_iteration = 0
         if saved is None:
             self._table.start()
         else:
@@ -105,7 +104,7 @@ class Training:
             self._engine.restore(path, counters.iteration, counters.env_steps)
             self._table.cut(counters.episodes)
             self._wall_before = counters.wall_s
-            self._saved_iteration = counters.iteration
+            self.saved_iteration = counters.iteration
         self._started = self._saved_at = time.monotonic()
 
     @property
@@ -162,12 +161,12 @@ class Training:
 
     def save(self) -> None:
         """Write a verified checkpoint, unless the last one is of this very iteration."""
-        if self._engine.iteration == self._saved_iteration:
+        if self._engine.iteration == self.saved_iteration:
             return
         self._table.flush(durable=True)
         counters = Counters(self._engine.iteration, self._engine.env_steps, self._table.outcome.episodes, self.wall_s)
         checkpoint.save(self._folder, counters, self._engine.save)
-        self._saved_iteration = self._engine.iteration
+        self.saved_iteration = self._engine.iteration
         self._saved_at = time.monotonic()
 
     def close(self) -> None:
@@ -176,8 +175,7 @@ class Training:
         with suppress(OSError):  # rows that a full disk did not take are after the checkpoint, and come again
             self._table.close()
         if self.is_finished and not self._keeps_policy:
-            self._folder.checkpoint.unlink(missing_ok=True)
-            shutil.rmtree(self._folder.checkpoints, ignore_errors=True)
+            self._folder.remove_checkpoints()
 
     def _check_config(self) -> None:
         """Write the configuration, or hold it against the one that is there.

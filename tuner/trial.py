@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from tuner import cluster, signals
 from tuner.deaths import StallWatch
 from tuner.disk import is_full
 from tuner.errors import TrialFailed
-from tuner.layout import TrialDir
+from tuner.home import Workplace, workplace
 from tuner.startup import resting_collector
 from tuner.training import RunConfig, Training
 
@@ -27,17 +26,19 @@ RESULT_EVERY_S = 1.0
 class PPOTrial(tune.Trainable):
     """Trains one configuration, several PPO iterations a result, and stops exactly at its goal.
 
-    `config` holds `folder` (the trial's own), `run` (`RunConfig.to_json()`), `cpus`, `gpus`, `timeout_s` and
-    `keeps_policy`. A configuration or an environment that fails ends the trial with a result whose `failed` is the
-    reason, a full disk with one whose `disk_full` is true as well; one that takes longer than `timeout_s` for a step
-    ends this process, which leaves the reason in the folder; an error that Tune sees is the machine's.
+    `config` holds `folder` (the trial's own), `is_away` (whether that is relative to the run folder on the driver's
+    machine), `run` (`RunConfig.to_json()`), `cpus`, `gpus`, `timeout_s` and `keeps_policy`. A configuration or an
+    environment that fails ends the trial with a result whose `failed` is the reason, a full disk with one whose
+    `disk_full` is true as well; one that takes longer than `timeout_s` for a step ends this process, which leaves the
+    reason in the folder; an error that Tune sees is the machine's.
     """
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
-        """The trial's own CPUs and GPUs, and one CPU for each remote environment runner."""
+        """The trial's own CPUs and GPUs, and one CPU for each remote environment runner, all on one machine."""
         own = {"CPU": float(config["cpus"])} | ({"GPU": config["gpus"]} if config["gpus"] else {})
-        return PlacementGroupFactory([own] + [{"CPU": 1.0}] * config["run"]["num_env_runners"])
+        bundles = [own] + [{"CPU": 1.0}] * config["run"]["num_env_runners"]
+        return PlacementGroupFactory(bundles, strategy="STRICT_PACK")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make this process one that the driver, and nobody else, ends."""
@@ -48,7 +49,9 @@ class PPOTrial(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Note what to do. Nothing is touched yet: Tune also sets up actors that it then does not use."""
         self._config = config
+        self._workplace: Workplace | None = None
         self._training: Training | None = None
+        self._delivered = 0  # iterations
         self._watch: StallWatch | None = None
         self._moved_at = time.monotonic()
         self._failure: str | None = None
@@ -57,22 +60,29 @@ class PPOTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Begin, go on from the folder's newest checkpoint, or train on: where the run stands, or why it failed."""
+        self._workplace = self._workplace or workplace(self._config["folder"], self._config.get("is_away", False))
         try:
-            folder, timeout_s = TrialDir(Path(self._config["folder"])), self._config["timeout_s"]
-            self._watch = self._watch or StallWatch(folder, timeout_s)
+            timeout_s = self._config["timeout_s"]
+            self._watch = self._watch or StallWatch(self._workplace.folder, timeout_s)
             with self._watch.watching():
                 if self._training is None:
-                    run = RunConfig.from_json(self._config["run"])
+                    run, folder = RunConfig.from_json(self._config["run"]), self._workplace.folder
                     keeps_policy = self._config.get("keeps_policy", True)
                     self._training = Training(run, folder, gpus=self._config["gpus"], keeps_policy=keeps_policy)
+                    self._delivered = self._training.saved_iteration
                 last, self._last = self._last, _result(self._training)
             if self._last["env_steps_total"] != last.get("env_steps_total"):
                 self._moved_at = time.monotonic()
             elif time.monotonic() - self._moved_at > timeout_s:  # RLlib iterates on without its stalled runners
                 raise TrialFailed(f"no step within {timeout_s:g} s")
         except Exception as error:  # noqa: BLE001 one trial's failure is a result, not the end of the sweep
-            self._failure = _reason(error)
-            self._is_disk_full = is_full(error)
+            self._fail(error)
+        try:
+            self._deliver()
+        except Exception as error:
+            if not is_full(error):
+                raise  # the way home is the machines'
+            self._fail(error)
         is_done = self._failure is not None or self._is_finished()
         return self._last | {"failed": self._failure, "disk_full": self._is_disk_full, "done": is_done}
 
@@ -87,11 +97,26 @@ class PPOTrial(tune.Trainable):
         try:
             if self._training is not None and self._failure is None and not self._is_finished():
                 self._training.save()
+                self._deliver()
         except Exception as error:
             if not is_full(error):  # then the checkpoint before this one serves
                 raise
         finally:
             self._close()
+
+    def _deliver(self) -> None:
+        """Have what was saved since the last time reach the run folder, and a finished run's table at any rate."""
+        if self._training is None or self._workplace is None:
+            return
+        is_finished = self._is_finished()
+        if is_finished or self._failure is not None or self._training.saved_iteration != self._delivered:
+            keeps_checkpoint = not is_finished or self._config.get("keeps_policy", True)
+            self._workplace.deliver(with_checkpoint=keeps_checkpoint)
+            self._delivered = self._training.saved_iteration
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = _reason(error)
+        self._is_disk_full = is_full(error)
 
     def _is_finished(self) -> bool:
         return self._training is not None and self._training.is_finished
@@ -103,6 +128,9 @@ class PPOTrial(tune.Trainable):
         if self._watch is not None:
             self._watch.close()
             self._watch = None
+        if self._workplace is not None:
+            self._workplace.close()
+            self._workplace = None
 
 
 def _result(training: Training) -> dict[str, Any]:

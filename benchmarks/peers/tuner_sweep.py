@@ -8,6 +8,7 @@ from __future__ import annotations
 from benchmarks.configurations import PARALLEL, SWEEP
 from benchmarks.measuring import actor_memory, report, sweep_arguments
 from tuner import catalog, cluster
+from tuner.deaths import iteration_timeout_s
 from tuner.episodes import Goal
 from tuner.training import RunConfig
 
@@ -43,6 +44,7 @@ def main() -> None:
                    for name in ("folder", "run")},
                 "cpus": 1,
                 "gpus": 0,
+                "timeout_s": iteration_timeout_s(),
             },
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(

@@ -65,7 +65,7 @@ class ToyEngine:
         """Nothing was started."""
 
 
-def run(out: Path, *options: str, printed: Path = Path(os.devnull)) -> int:
+def run(out: Path | str, *options: str, printed: Path = Path(os.devnull)) -> int:
     """`tuner sweep --json` on the faults' space, its exit code; `printed` gets what it prints."""
     words = [str(SPACE), "--out", str(out), "--name", "run", "--parallel", "2", "--json", *options]
     with replaced(), printed.open("w") as file, contextlib.redirect_stdout(file):
@@ -99,7 +99,9 @@ def _tune(work: Any, name: str, searcher: Any, stopper: Any) -> None:
             trial.setup(suggested)
             number += 1
             continue
-        if not live:
+        if suggested and not live:
+            break
+        if not live and stopper.stop_all():  # others may be at work on the study
             break
         for key, trial in list(live.items()):
             result = trial.step()
@@ -135,7 +137,7 @@ def in_child(call: Any) -> int:
     return pid
 
 
-def swept(out: Path, *options: str, before: Callable[[], None] = lambda: None) -> tuple[int, str]:
+def swept(out: Path | str, *options: str, before: Callable[[], None] = lambda: None) -> tuple[int, str]:
     """A sweep in a fork, in which `before` was called: its exit code, and what it wrote to stderr."""
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder, "stderr")

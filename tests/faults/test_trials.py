@@ -140,3 +140,8 @@ def test_a_timeout_that_is_no_time_is_refused_with_the_variable(text: str, monke
     monkeypatch.setenv(deaths.TIMEOUT, text)
     with pytest.raises(UsageError, match=f"{deaths.TIMEOUT}={text}: must be a number of seconds above 0"):
         deaths.iteration_timeout_s()
+
+
+def test_a_trial_whose_machine_was_lost_is_told_so(tmp_path: Path) -> None:
+    said = "ray.exceptions.ActorDiedError: The actor died because its node has died. Node Id: 12."
+    assert deaths.death_of(TrialDir(tmp_path), 60, said) == deaths.Death("its machine was lost")

@@ -15,7 +15,9 @@ from tuner.study import TrialState
 def of_curves(report: Report) -> list[str]:
     """Which curves there are, and why no more."""
     notes = []
-    if not report.baseline_rows and not report.best_rows:
+    if not report.baseline_rows and not report.best_rows and report.is_baseline_elsewhere:
+        notes.append("There are no curves here.")
+    elif not report.baseline_rows and not report.best_rows:
         both = f" and of {report.best_name}" if report.best_number else ""
         notes.append(f"No episode of the baseline{both} ended, so there are no curves.")
     elif report.best_number is None:

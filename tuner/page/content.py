@@ -15,7 +15,7 @@ from tuner.episodes import Goal, Row, read_rows
 from tuner.errors import StateError
 from tuner.importance import Importances, importances
 from tuner.inference import Measure
-from tuner.layout import RunDir, TrialDir
+from tuner.layout import RunDir, TrialDir, ran_elsewhere
 from tuner.ledger import RACE
 from tuner.runs import RunFolders
 from tuner.space import SearchSpace
@@ -89,6 +89,11 @@ class Report:
         return [record for record in self.records if record.state is TrialState.COMPLETE]
 
     @property
+    def is_baseline_elsewhere(self) -> bool:
+        """Whether another run folder has the baseline's files."""
+        return "elsewhere" in (self.summary.baseline or {})
+
+    @property
     def best_number(self) -> int | None:
         """The trial that the page calls the best: the race's winner, or while there is no race the search's best."""
         return self.summary.best["number"] if self.summary.best else None
@@ -115,7 +120,6 @@ def gather(
 ) -> Report:
     """Read what the page needs; a table of episodes that cannot be read is left out, and noted."""
     notes: list[str] = []
-    best = summary.best["number"] if summary.best else None
     race, runs = summary.answer.race, _race_runs(summary.answer)
     return Report(
         name=run_dir.path.name,
@@ -124,8 +128,8 @@ def gather(
         summary=summary,
         records=tuple(study.records()),
         importances=importances(study),
-        baseline_rows=_rows(run_dir.trial(0), notes),
-        best_rows=() if best is None else _rows(run_dir.trial(best), notes),
+        baseline_rows=_rows_of(summary.baseline, run_dir, notes),
+        best_rows=_rows_of(summary.best, run_dir, notes),
         bands=tuple(_bands(race, runs, folders, notes)) if race else (),
         failures=tuple(_failures(race, runs, folders)) if race else (),
         best_files=tuple(name for name in BEST_FILES if (run_dir.best / name).is_file()),
@@ -185,6 +189,15 @@ def compared(entries: Sequence[Entry]) -> list[Entry]:
     """The baseline, and the best that is not the baseline."""
     baseline = next(entry for entry in entries if entry.label == BASELINE)
     return [baseline, *[entry for entry in entries if entry is not baseline][:1]]
+
+
+def _rows_of(trial: Mapping[str, Any] | None, run_dir: RunDir, notes: list[str]) -> tuple[Row, ...]:
+    if trial is None:
+        return ()
+    if "elsewhere" in trial:
+        notes.append(ran_elsewhere(trial["number"], trial["elsewhere"]))
+        return ()
+    return _rows(run_dir.trial(trial["number"]), notes)
 
 
 def _rows(folder: TrialDir, notes: list[str]) -> tuple[Row, ...]:

@@ -112,14 +112,15 @@ def _templates() -> Environment:
 def told(report: Report) -> dict[str, list[str]]:
     """What the curves say, run by run, and beside each other."""
     goal, best = report.goal, report.best_name
-    of_baseline = {"The baseline": narrative.sentences("the baseline", report.baseline_rows, goal)}
+    said = {}
+    if not report.is_baseline_elsewhere:
+        said["The baseline"] = narrative.sentences("the baseline", report.baseline_rows, goal)
     if not report.best_rows or not report.best_number:
-        return of_baseline
-    return {
-        **of_baseline,
-        capital(best): narrative.sentences(best, report.best_rows, goal),
-        "Beside each other": narrative.comparison(report.baseline_rows, report.best_rows, goal, best=best),
-    }
+        return said
+    said[capital(best)] = narrative.sentences(best, report.best_rows, goal)
+    if not report.is_baseline_elsewhere:
+        said["Beside each other"] = narrative.comparison(report.baseline_rows, report.best_rows, goal, best=best)
+    return said
 
 
 @dataclass(frozen=True)
