@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuner import cluster
-from tuner.cluster import Machine, trials_at_once
+from tuner.cluster import Cluster, Machine, trials_at_once
 from tuner.errors import Interrupted, UsageError
 from tuner.signals import StopRequest
 
@@ -129,3 +129,29 @@ kept.kill()
 def test_signals_reach_neither_rays_processes_nor_trials_but_what_trials_start() -> None:
     done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["-15", "143", "None"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("machines", "cpus", "gpus", "holds"),
+    [
+        ([Machine(3, 0), Machine(5, 0)], 2, 0, 3),  # and not the four of eight CPUs together
+        ([Machine(8, 0), Machine(2, 4)], 1, 0.5, 2),
+        ([Machine(0, 0), Machine(4, 0)], 4, 0, 1),
+        ([Machine(0, 0)], 1, 0, 0),  # every other machine is lost, or still to come
+    ],
+)
+def test_a_cluster_holds_what_each_of_its_machines_holds(
+    machines: list[Machine], cpus: int, gpus: float, holds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cluster, "machines", lambda self: machines)
+    assert Cluster().trials_at_once(cpus, gpus) == holds
+
+
+def test_a_trial_is_refused_where_no_machine_holds_it_and_none_to_come_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cluster, "machines", lambda self: [Machine(0, 0), Machine(4, 1)])
+    monkeypatch.setattr(Cluster, "to_come", lambda self: [])
+    Cluster().check_holds(4, 1)
+    with pytest.raises(UsageError, match=r"8 CPUs and 0 GPUs, and no machine of the cluster has both \(at most 4 "):
+        Cluster().check_holds(8, 0)
+    monkeypatch.setattr(Cluster, "to_come", lambda self: [Machine(8, 0)])
+    Cluster().check_holds(8, 0)

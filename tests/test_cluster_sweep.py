@@ -18,8 +18,10 @@ import pytest
 import ray
 
 from tests.conftest import read_study
+from tests.faults.test_trials import FAULTY, SPACE
 from tests.nodes import Nodes, can_hide
 from tests.test_sweep import SMALL, wait_for
+from tuner import deaths
 
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(sys.platform != "linux", reason="nodes are made as Linux has them")]
 
@@ -215,6 +217,25 @@ def test_a_stopped_job_has_saved_and_the_same_command_goes_on(nodes: Nodes, out:
     last = run(nodes, "submit", *arguments, "--wait")
     assert last.returncode == 0, last.stdout + last.stderr
     assert {trial.state.name for trial in read_study(out / "stopped")} == {"COMPLETE"}
+
+
+def test_a_job_finds_its_environment_on_every_node_and_says_where_a_trial_there_hung(
+    nodes: Nodes, out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    (tmp_path / "mine.py").write_text(SPACE.replace("FAULT", "hang"))
+    arguments = ["--sampler", "grid", "--race-seeds", "0", "--address", nodes.dashboard, "--out", out, "--name", "hung"]
+    environment = {**nodes.environment, deaths.TIMEOUT: "20"}
+    done = subprocess.run(
+        words("submit", tmp_path / "mine.py", *arguments, "--wait"), env=environment, capture_output=True, text=True,
+        timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    *others, hung = sorted(read_study(out / "hung"), key=lambda trial: trial.params["env_config.fault"] == "hang")
+    assert [trial.state.name for trial in others] == ["COMPLETE"] * 2
+    assert hung.user_attrs["reason"].startswith("no iteration within 20 s; it was in step (faulty.py, line ")
+    assert (hung.state.name, hung.user_attrs["attempts"]) == ("FAIL", 1)
+    assert not list(nodes.folder.glob("ray/*/tuner-trial-*"))
 
 
 @pytest.mark.parametrize(

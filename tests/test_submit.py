@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import shlex
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +121,47 @@ def test_a_machine_without_ray_default_is_told_what_to_install(
     monkeypatch.setattr(submit, "connection_problem", lambda address, timeout_s: None)
     assert submit.main(["cartpole", "--address", "http://127.0.0.1:1"]) == 2
     assert "pip install 'rllib-ppo-tuner[cluster]'" in capsys.readouterr().err
+
+
+class Flaky:
+    """A Jobs API that gives a job's output from its beginning each time, and fails in between."""
+
+    def __init__(self, *answers: list[str] | Exception, ends: int) -> None:
+        self.answers, self.ends, self.asked = list(answers), ends, 0
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        for text in answer:
+            yield text
+
+    def get_job_status(self, job: str) -> Any:
+        from ray.job_submission import JobStatus
+
+        self.asked += 1
+        return JobStatus.SUCCEEDED if self.asked == self.ends else JobStatus.RUNNING
+
+
+async def no_pause(seconds: float) -> None:
+    """Let no time pass."""
+
+
+def test_output_is_printed_once_and_as_text_however_often_the_connection_breaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(submit.asyncio, "sleep", no_pause)
+    answers = ["one\ntw"], RuntimeError("closed"), ["one\n", "two\n\x1b[31m"], ["one\ntwo\n\x1b[31m", "three\n"]
+    asyncio.run(submit._follow(Flaky(*answers, ends=3), "job"))  # type: ignore[arg-type]
+    assert capsys.readouterr().out == "one\ntwo\n\\x1b[31mthree\n"
+
+
+def test_a_job_that_is_silent_for_hours_is_followed_and_a_cluster_that_is_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = itertools.count(step=50)
+    monkeypatch.setattr(submit.asyncio, "sleep", no_pause)
+    monkeypatch.setattr(submit.time, "monotonic", lambda: float(next(clock)))
+    asyncio.run(submit._follow(Flaky(*[[], OSError("gone")] * 5, [], ends=6), "job"))  # type: ignore[arg-type]
+    with pytest.raises(ConnectionError, match="gone"):
+        asyncio.run(submit._follow(Flaky(*[OSError("gone")] * 9, ends=1), "job"))  # type: ignore[arg-type]

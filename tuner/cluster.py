@@ -93,22 +93,6 @@ def trials_at_once(machine: Machine, cpus: int, gpus: float) -> int:
     return _held(machine, cpus, gpus)
 
 
-def trials_at_once_in(cluster: Cluster, cpus: int, gpus: float) -> int:
-    """How many trials a cluster holds now, each whole on one machine; 0 where its machines are still to come.
-
-    Raises:
-        UsageError: no machine that is there or may come holds one.
-    """
-    machines = cluster.machines()
-    if not any(_held(machine, cpus, gpus) for machine in (*machines, *cluster.to_come())):
-        most = f"{max(machine.cpus for machine in machines)} CPUs and {max(machine.gpus for machine in machines)} GPUs"
-        raise UsageError(
-            f"a trial asks for {cpus} CPUs and {gpus:g} GPUs, and no machine of the cluster has both (at most {most}); "
-            "lower --cpus-per-trial, --gpus-per-trial or num_env_runners"
-        )
-    return sum(_held(machine, cpus, gpus) for machine in machines)
-
-
 def _held(machine: Machine, cpus: int, gpus: float) -> int:
     by_cpu = machine.cpus // cpus
     return min(by_cpu, int(machine.gpus / gpus)) if gpus else by_cpu
@@ -121,14 +105,11 @@ def private_ray(machine: Machine) -> Iterator[Path]:
     Raises:
         Interrupted: Ray did not start.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    _quieten()
     _keep_token_private()
     import ray
 
     folder = Path(tempfile.mkdtemp(prefix="tuner-"))
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told by the sweep, in one line
     try:
         with warnings.catch_warnings(), resting_collector(), signals.kept_from_children():
             warnings.simplefilter("ignore")
@@ -165,6 +146,24 @@ class Cluster:
             self._asked_at = time.monotonic()
         return self._machines
 
+    def check_holds(self, cpus: int, gpus: float) -> None:
+        """Refuse a trial that is too large for every machine: each trial is on one of them, whole.
+
+        Raises:
+            UsageError: no machine that is there or may come holds it.
+        """
+        machines = self.machines()
+        if not any(_held(machine, cpus, gpus) for machine in (*machines, *self.to_come())):
+            most_cpus, most_gpus = (max(getattr(machine, kind) for machine in machines) for kind in ("cpus", "gpus"))
+            raise UsageError(
+                f"a trial asks for {cpus} CPUs and {gpus:g} GPUs, and no machine of the cluster has both (at most "
+                f"{most_cpus} CPUs and {most_gpus} GPUs); lower --cpus-per-trial, --gpus-per-trial or num_env_runners"
+            )
+
+    def trials_at_once(self, cpus: int, gpus: float) -> int:
+        """How many trials the machines hold now: none while all that could are lost or still to come."""
+        return sum(_held(machine, cpus, gpus) for machine in self.machines())
+
     def to_come(self) -> list[Machine]:
         """The kinds of machine that a cluster which grows by itself may add."""
         import ray
@@ -186,13 +185,10 @@ def joined(address: str) -> Iterator[Cluster]:
             not one of its own.
     """
     _check_address(address)
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    _quieten()
     import ray
     from ray.exceptions import AuthenticationError
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     variables = {name: os.environ[name] for name in _WORKERS_ENVIRONMENT}
     try:
         with warnings.catch_warnings(), resting_collector():
@@ -215,13 +211,24 @@ def joined(address: str) -> Iterator[Cluster]:
         ray.shutdown()
 
 
+def _quieten() -> None:
+    """Set what Ray reads when it is imported, and leave what it logs to errors."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told by the sweep, in one line
+
+
 def _why_not_joined(said: str) -> str:
     """What Ray said, and what to do."""
     words = " ".join(said.split())
     if "Version mismatch" in words:
         return f"{words}; use an environment with the cluster's versions"
     if "Failed to connect" in words:
-        return f"{words}, which answers others; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a copy of its token"
+        return (
+            f"{words}, where something listens; if that is a head, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to "
+            "a copy of its token"
+        )
     return f"{words}; start a cluster with `ray start --head`; from a machine that is none of it use tuner.submit"
 
 
@@ -283,9 +290,9 @@ class _HeadWatch:
 
 def loss() -> str | None:
     """Which process Ray cannot do without has ended, and how; None while all are well or no Ray is used here."""
-    node = _node()
     if _HeadWatch.current is not None:
         return _HeadWatch.current.loss()
+    node = _node()
     for name in _VITAL if node is not None else ():
         for process in (info.process for info in node.all_processes.get(name, ())):
             code = process.poll()

@@ -68,7 +68,12 @@ def say(text: str, stream: TextIO | None = None) -> None:
 
     Reasons, names and paths come from environments and run folders, and must not command a terminal.
     """
-    print(_UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text), file=stream, flush=True)
+    print(printable(text), file=stream, flush=True)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters as escapes."""
+    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def seconds(text: str) -> float:

@@ -122,13 +122,13 @@ def _place_of(plan: Plan, stop: StopRequest) -> Iterator[Place]:
         return
     with cluster.joined(plan.options.address) as joined:
         stop.listen()  # `ray.init` has put a handler of its own in place of ours
-        holds = cluster.trials_at_once_in(joined, *asked)
+        joined.check_holds(*asked)
         if not (grows := bool(joined.to_come())):
-            _warn_of_parallel(wanted, holds, "the cluster")
+            _warn_of_parallel(wanted, joined.trials_at_once(*asked), "the cluster")
 
         def room() -> int:
             # One more than there is room for: a cluster grows for what waits.
-            holds = cluster.trials_at_once_in(joined, *asked) + grows
+            holds = joined.trials_at_once(*asked) + grows
             return min(wanted or holds, holds)
 
         yield Place(True, room, lambda: home_at(plan.run_dir))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -21,9 +22,11 @@ GAUGES = {
     "tuner_left_seconds_high": "Seconds of search left, the upper bound.",
 }
 
+EVERY_S = 1.0  # between results; the figures are made anew from every trial that has finished
+
 
 class Metrics:
-    """A watcher of the search that keeps a `SweepState` of its own and exports it at each event."""
+    """A watcher of the search that keeps a `SweepState` of its own and exports it."""
 
     def __init__(self, state: SweepState, sweep: str) -> None:
         """Export `state` under the run folder's name `sweep`; needs a running Ray."""
@@ -46,7 +49,8 @@ class Metrics:
     def on_progress(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
         """Export with a running trial's result."""
         self._state.on_progress(record, result)
-        self._export()
+        if time.monotonic() - self._exported_at > EVERY_S:
+            self._export()
 
     def on_finish(self, record: TrialRecord) -> None:
         """Export with a trial that ended."""
@@ -59,6 +63,7 @@ class Metrics:
         self._export()
 
     def _export(self) -> None:
+        self._exported_at = time.monotonic()
         state = self._state
         trials = Counter(record.state for record in state.finished.values())
         trials[TrialState.RUNNING] = len(state.running)

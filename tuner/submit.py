@@ -294,24 +294,29 @@ def _exit_code(client: JobSubmissionClient, job: str, address: str) -> int:
 
 
 async def _follow(client: JobSubmissionClient, job: str) -> None:
-    """Print the job's output as it comes, until the job has ended or its cluster was silent for a minute."""
-    printed, heard_at = 0, time.monotonic()
+    """Print the job's output as it comes, until the job has ended.
+
+    Raises:
+        ConnectionError: its cluster did not answer for a minute.
+    """
+    printed, failing_since = 0, None
     while True:
         try:
             position = 0
-            async for text in _output_of(client, job):
-                heard_at = time.monotonic()
+            async for text in _output_of(client, job):  # from its beginning each time
+                failing_since = None
                 new = text[max(0, printed - position) :]
                 position += len(text)
-                if new:
-                    sys.stdout.write(new)
-                    sys.stdout.flush()
-                    printed = position
+                printed = max(printed, position)
+                sys.stdout.write(command.printable(new))
+                sys.stdout.flush()
             if client.get_job_status(job).is_terminal():
                 return
-        except (OSError, RuntimeError):
-            if time.monotonic() - heard_at > SILENCE_S:
-                raise
+            failing_since = None
+        except (OSError, RuntimeError) as error:
+            failing_since = failing_since or time.monotonic()
+            if time.monotonic() - failing_since > SILENCE_S:
+                raise ConnectionError(catalog.first_line(error)) from error
         await asyncio.sleep(1.0)
 
 
