@@ -135,18 +135,24 @@ def told_when_lost(storage: str | None) -> Iterator[None]:
     Raises:
         StorageLost: the database is out of reach.
     """
-    from sqlalchemy.exc import InterfaceError, OperationalError
-
     try:
         yield
     except Exception as error:
         cause: BaseException | None = error
         while storage and cause is not None:
-            if isinstance(cause, (InterfaceError, OperationalError)):
+            if _is_loss(cause):
                 reason = _reason(cause, address(storage))
                 raise StorageLost(f"{storage}: was lost ({reason}); once it is back the same command goes on") from None
             cause = cause.__cause__ or cause.__context__
         raise
+
+
+def _is_loss(error: BaseException) -> bool:
+    """Whether a database cannot be reached, or has ended the connection, as it does to a driver that was halted."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+    is_ended = isinstance(error, DBAPIError) and error.connection_invalidated
+    return is_ended or isinstance(error, (InterfaceError, OperationalError))
 
 
 def _checked(text: str, source: str) -> str:
@@ -220,7 +226,7 @@ def _explained(storage: str, url: URL) -> Iterator[None]:
         raise UsageError(f"{storage}: cannot be used ({reason}); {remedy}") from None
 
 
-def _reason(error: Exception, url: str) -> str:
+def _reason(error: BaseException, url: str) -> str:
     """What a database said, in one line and without the password."""
     from sqlalchemy import make_url
 

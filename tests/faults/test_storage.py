@@ -521,12 +521,21 @@ def held_by(url: str, folder: Path, state: str = "RUNNING") -> list[int]:
             return []
 
 
-def stopped_at_work(pid: int, url: str, folder: Path) -> list[int]:
-    """Stop a driver while it has trials that run; their numbers."""
+def is_in_transaction(url: str) -> bool:
+    """Whether a connection to this database has begun a transaction and asks for nothing."""
+    import psycopg
+
+    query = "select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'"
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        return connection.execute(query).fetchone() is not None
+
+
+def stopped_at_work(pid: int, url: str, folder: Path, *, is_writing: bool = False) -> list[int]:
+    """Stop a driver while it has trials that run, between two writes or in the middle of one; the trials' numbers."""
     while True:
         os.kill(pid, signal.SIGSTOP)
         time.sleep(0.2)  # for what it has sent
-        if running := held_by(url, folder):
+        if (running := held_by(url, folder)) and is_writing == is_in_transaction(url):
             return running
         os.kill(pid, signal.SIGCONT)
         time.sleep(0.05)
@@ -586,6 +595,25 @@ def test_a_driver_that_slept_past_its_lease_finishes_nothing_that_another_took(d
     assert set(left) <= set(held_by(url, tmp_path / "b/run", "COMPLETE"))
     os.kill(a, signal.SIGCONT)
     assert wait(a) == 0
+    assert [vars(trial) for trial in trials_in(url)] == before
+
+
+@needs_postgres
+def test_a_driver_that_slept_in_the_middle_of_a_write_keeps_nobody_waiting_and_goes_on(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(storage, "_HALTED_MS", 1_000)
+    url = storage.address(database)
+    a = sweeping(tmp_path / "a", "--trials", "12", lease_s=1.0)
+    until(lambda: held_by(url, tmp_path / "a/run"))
+    left = stopped_at_work(a, url, tmp_path / "a/run", is_writing=True)
+    assert wait(sweeping(tmp_path / "b", "--trials", "12", lease_s=1.0)) == 0
+    before = [vars(trial) for trial in trials_in(url)]
+    assert set(left) <= set(held_by(url, tmp_path / "b/run", "COMPLETE"))
+    os.kill(a, signal.SIGCONT)
+    assert wait(a) == 75
+    assert "was lost" in (said := capfd.readouterr().err) and "the same command goes on" in said
+    assert wait(sweeping(tmp_path / "a", "--trials", "12")) == 0
     assert [vars(trial) for trial in trials_in(url)] == before
 
 
