@@ -107,6 +107,28 @@ def test_a_ray_that_does_not_start_is_an_interruption(monkeypatch: pytest.Monkey
     )
 
 
+ALONE = """
+import psutil, ray
+from tuner import cluster
+start = ray._private.node.Node.start_api_server
+with cluster.private_ray(cluster.Machine(1, 0)):
+    children = psutil.Process().children(recursive=True)
+    print(*(" ".join(child.cmdline()).replace("\\n", " ") for child in children), sep="\\n")
+    print([c.laddr.port for child in children for c in child.net_connections() if c.status == "LISTEN"])
+print(ray._private.node.Node.start_api_server is start)
+"""
+
+
+@pytest.mark.ray
+def test_a_private_ray_starts_nothing_that_one_command_has_no_use_for() -> None:
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=120, check=True)
+    *commands, ports, is_as_it_was = done.stdout.splitlines()
+    assert any("raylet/raylet" in command for command in commands), "it runs"
+    assert not [c for c in commands if "dashboard/dashboard.py" in c or "monitor.py" in c]
+    assert "52365" not in ports, "the port for jobs of a cluster on this machine"
+    assert is_as_it_was == "True", "for whoever starts a Ray next"
+
+
 SIGNALLED = """
 import os, signal, subprocess, sys, time
 from tuner import signals

@@ -225,7 +225,7 @@ def test_a_job_finds_its_environment_on_every_node_and_says_where_a_trial_there_
     (tmp_path / "faulty.py").write_text(FAULTY)
     (tmp_path / "mine.py").write_text(SPACE.replace("FAULT", "hang"))
     arguments = ["--sampler", "grid", "--race-seeds", "0", "--address", nodes.dashboard, "--out", out, "--name", "hung"]
-    environment = {**nodes.environment, deaths.TIMEOUT: "20"}
+    environment = {**nodes.environment, deaths.TIMEOUT: "45"}
     done = subprocess.run(
         words("submit", tmp_path / "mine.py", *arguments, "--wait"), env=environment, capture_output=True, text=True,
         timeout=240,
@@ -233,7 +233,7 @@ def test_a_job_finds_its_environment_on_every_node_and_says_where_a_trial_there_
     assert done.returncode == 0, done.stdout + done.stderr
     *others, hung = sorted(read_study(out / "hung"), key=lambda trial: trial.params["env_config.fault"] == "hang")
     assert [trial.state.name for trial in others] == ["COMPLETE"] * 2
-    assert hung.user_attrs["reason"].startswith("no iteration within 20 s; it was in step (faulty.py, line ")
+    assert hung.user_attrs["reason"].startswith("no iteration within 45 s; it was in step (faulty.py, line ")
     assert (hung.state.name, hung.user_attrs["attempts"]) == ("FAIL", 1)
     assert not list(nodes.folder.glob("ray/*/tuner-trial-*"))
 
@@ -320,6 +320,25 @@ def test_a_sweep_whose_cluster_loses_its_head_ends_with_75_and_goes_on_on_anothe
     done = subprocess.run(command, env=nodes.environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert tables(out / "lost-head") == tables(undisturbed)
+
+
+def test_a_job_whose_head_is_lost_goes_on_once_it_is_submitted_to_the_next(
+    nodes: Nodes, out: Path, undisturbed: Path
+) -> None:
+    arguments = [SMALL, *LONG, "--address", nodes.dashboard, "--out", out, "--name", "lost-job", "--wait"]
+    waiting = subprocess.Popen(
+        words("submit", *arguments), env=nodes.environment, cwd=nodes.folder, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: any((out / "lost-job" / "trials").glob("*/checkpoint")), seconds=90)
+    for number in (0, 1, 2):
+        nodes.kill(number)
+    nodes.start()
+    _, said = waiting.communicate(timeout=120)
+    assert waiting.returncode == 75, said
+    assert "the same command goes on" in said.splitlines()[-1]
+    done = run(nodes, "submit", *arguments, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert tables(out / "lost-job") == tables(undisturbed)
 
 
 def test_nodes_of_these_tests_do_not_see_the_run_folder(nodes: Nodes, out: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tuner import catalog, submit, sweep
+from tuner.errors import Interrupted
 from tuner.plan import SweepOptions
 
 DATABASE = "postgresql://me:canary@host/db"  # pragma: allowlist secret
@@ -152,7 +153,7 @@ def test_output_is_printed_once_and_as_text_however_often_the_connection_breaks(
 ) -> None:
     monkeypatch.setattr(submit.asyncio, "sleep", no_pause)
     answers = ["one\ntw"], RuntimeError("closed"), ["one\n", "two\n\x1b[31m"], ["one\ntwo\n\x1b[31m", "three\n"]
-    asyncio.run(submit._follow(Flaky(*answers, ends=3), "job"))  # type: ignore[arg-type]
+    asyncio.run(submit._follow(Flaky(*answers, ends=4), "job"))  # type: ignore[arg-type]
     assert capsys.readouterr().out == "one\ntwo\n\\x1b[31mthree\n"
 
 
@@ -162,6 +163,40 @@ def test_a_job_that_is_silent_for_hours_is_followed_and_a_cluster_that_is_is_not
     clock = itertools.count(step=50)
     monkeypatch.setattr(submit.asyncio, "sleep", no_pause)
     monkeypatch.setattr(submit.time, "monotonic", lambda: float(next(clock)))
-    asyncio.run(submit._follow(Flaky(*[[], OSError("gone")] * 5, [], ends=6), "job"))  # type: ignore[arg-type]
+    asyncio.run(submit._follow(Flaky(*[[], OSError("gone")] * 5, [], ends=11), "job"))  # type: ignore[arg-type]
     with pytest.raises(ConnectionError, match="gone"):
-        asyncio.run(submit._follow(Flaky(*[OSError("gone")] * 9, ends=1), "job"))  # type: ignore[arg-type]
+        asyncio.run(submit._follow(Flaky(*[OSError("gone")] * 9, ends=0), "job"))  # type: ignore[arg-type]
+
+
+def test_a_cluster_that_was_started_again_and_knows_the_job_no_more_is_not_waited_for() -> None:
+    class New(Flaky):
+        def get_job_status(self, job: str) -> Any:
+            raise RuntimeError("Request failed with status code 404: Job job does not exist.")
+
+    with pytest.raises(Interrupted, match="the same command goes on"):
+        asyncio.run(submit._follow(New(ends=0), "job"))  # type: ignore[arg-type]
+
+
+class Starting:
+    """A Jobs API of a head that was started just now."""
+
+    def __init__(self, refusals: int, why: str) -> None:
+        self.refusals, self.why = refusals, why
+
+    def submit_job(self, submission_id: str) -> str:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise RuntimeError(f"Request failed with status code 500: {self.why}")
+        return submission_id
+
+
+def test_a_head_that_was_just_started_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=10)
+    monkeypatch.setattr(submit.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(submit.time, "monotonic", lambda: float(next(clock)))
+    none, job = "No available agent to submit job, please try again later.", {"submission_id": "it"}
+    assert submit._started(Starting(3, none), job) == "it"  # type: ignore[arg-type]
+    with pytest.raises(ConnectionError, match="No available agent"):
+        submit._started(Starting(99, none), job)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="other"):
+        submit._started(Starting(1, "other"), job)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from tuner.episodes import Goal
 from tuner.errors import StateError, TrialFailed
 from tuner.layout import TrialDir
 from tuner.training import RunConfig, Training
+from tuner.trial import PPOTrial, result_every_s
 
 pytestmark = pytest.mark.ray
 
@@ -165,3 +166,22 @@ def test_reports_that_nobody_took_come_again_after_a_restart(tmp_path: Path) -> 
     assert list(again[: len(reports)]) == reports
     assert again[len(reports) :] == () or again[len(reports)][0] > reports[-1][0]
     training.close()
+
+
+def test_among_many_trials_each_has_a_result_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    advance = Training.advance
+
+    def one_iteration(training: Training, seconds: float) -> object:
+        asked.append(seconds)
+        return advance(training, 0.0)
+
+    monkeypatch.setattr(Training, "advance", one_iteration)
+    trial = PPOTrial.__new__(PPOTrial)  # its own part alone, without Tune's
+    run = {"folder": str(tmp_path), "run": CONFIG.to_json(), "gpus": 0}
+    trial.setup({**run, "timeout_s": 1800.0, "parallel": 500})
+    assert trial.step()["failed"] is None
+    trial.cleanup()
+    assert asked == [5.0] == [result_every_s(500, 1800.0)]
+    assert [result_every_s(parallel, 1800.0) for parallel in (2, 100, 1000, 10**6)] == [1.0, 1.0, 10.0, 10.0]
+    assert result_every_s(1000, 4.0) == 2.0, "before it would be taken for one that hangs"

@@ -54,6 +54,9 @@ NODES_EVERY_S = 5.0
 _NOTICED_S = 5.0
 STOP_GRACE_S = 12.0  # for trials to end their iteration and save; a batch system's own grace is often 30 s
 _VITAL = ("gcs_server", "raylet")
+# What a Ray of one command has no use for, and what takes most of its start: the dashboard's server, which runs without
+# a dashboard, too; the autoscaler; and the process that has the driver print what is in Ray's logs.
+_UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")
 _PR_SET_PDEATHSIG = 1
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and either under Windows
@@ -111,7 +114,7 @@ def private_ray(machine: Machine) -> Iterator[Path]:
 
     folder = Path(tempfile.mkdtemp(prefix="tuner-"))
     try:
-        with warnings.catch_warnings(), resting_collector(), signals.kept_from_children():
+        with warnings.catch_warnings(), resting_collector(), signals.kept_from_children(), _lean():
             warnings.simplefilter("ignore")
             try:
                 ray.init(
@@ -365,6 +368,28 @@ def _node() -> Any:
     import ray
 
     return ray._private.worker._global_node
+
+
+@contextmanager
+def _lean() -> Iterator[None]:
+    """Have a Ray that starts while the context lasts leave out what is unused; one that names it otherwise has it.
+
+    Its agent is the one of a Ray without `ray[default]`, which leaves a cluster's port for jobs to the cluster.
+    """
+    from ray._private import utils
+    from ray._private.node import Node
+
+    wanted: list[tuple[Any, str, Any]] = [(Node, name, None) for name in _UNUSED]
+    wanted.append((utils, "get_dashboard_dependency_error", ImportError("not wanted")))
+    known = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted if hasattr(owner, name)]
+    for owner, name, answer in wanted:
+        if hasattr(owner, name):
+            setattr(owner, name, lambda *args, answer=answer, **kwargs: answer)
+    try:
+        yield
+    finally:
+        for owner, name, function in known:
+            setattr(owner, name, function)
 
 
 def _kill_all(node: Any, kill_all: Callable[..., None], **kwargs: Any) -> None:

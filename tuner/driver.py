@@ -339,6 +339,7 @@ def _actor_config(work: Work, folder: TrialDir, run: RunConfig) -> dict[str, Any
     return {
         "folder": str(path), "is_away": is_away, "run": run.to_json(),
         "cpus": options.cpus_per_trial, "gpus": options.gpus_per_trial, "timeout_s": work.timeout_s,
+        "parallel": work.place.parallel(),
     }  # fmt: skip
 
 

@@ -193,7 +193,7 @@ def _show(client: JobSubmissionClient, args: argparse.Namespace) -> int:
         elif not client.stop_job(job):
             command.say(f"{job} had ended")
     except RuntimeError as error:
-        if "404" not in str(error):
+        if not _is_of_no_job(error):
             raise
         raise UsageError(
             f"{job}: the cluster at {args.address} knows no such job; its ids are printed by submit"
@@ -217,18 +217,36 @@ def _submit(client: JobSubmissionClient, source: Source, options: SweepOptions, 
         space = _stage(source, folder)
         words = ["python", "-m", "tuner.sweep", *_words(options), "--address", "auto"]
         variables = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
-        job: str = client.submit_job(
+        job = {
             # Ray may replace the folder that it unpacked the code into, in which a process could not go on.
-            entrypoint=f'space={space}; cd /tmp && exec {shlex.join(words)} -- "$space"',
-            submission_id=f"{options.name}-{secrets.token_hex(4)}",
-            metadata={_RUN: _run_of(options)},
-            runtime_env={
+            "entrypoint": f'space={space}; cd /tmp && exec {shlex.join(words)} -- "$space"',
+            "submission_id": f"{options.name}-{secrets.token_hex(4)}",
+            "metadata": {_RUN: _run_of(options)},
+            "runtime_env": {
                 "working_dir": str(folder),
                 "env_vars": {**variables, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
                 **({"pip": requirements} if requirements else {}),
             },
-        )
-        return job
+        }
+        return _started(client, job)
+
+
+def _started(client: JobSubmissionClient, job: dict[str, Any]) -> str:
+    """Start a job, once its cluster can: the Jobs API answers some seconds before what starts jobs is there.
+
+    Raises:
+        ConnectionError: it cannot after a minute.
+    """
+    waiting_since = time.monotonic()
+    while True:
+        try:
+            return str(client.submit_job(**job))
+        except RuntimeError as error:
+            if "No available agent" not in str(error):
+                raise
+            if time.monotonic() - waiting_since > SILENCE_S:
+                raise ConnectionError(catalog.first_line(error)) from error
+        time.sleep(1.0)
 
 
 def _stage(source: Source, folder: Path) -> str:
@@ -298,10 +316,12 @@ async def _follow(client: JobSubmissionClient, job: str) -> None:
 
     Raises:
         ConnectionError: its cluster did not answer for a minute.
+        Interrupted: its cluster knows it no more.
     """
     printed, failing_since = 0, None
     while True:
         try:
+            has_ended = client.get_job_status(job).is_terminal()  # asked first: what it printed last is still to come
             position = 0
             async for text in _output_of(client, job):  # from its beginning each time
                 failing_since = None
@@ -310,14 +330,23 @@ async def _follow(client: JobSubmissionClient, job: str) -> None:
                 printed = max(printed, position)
                 sys.stdout.write(command.printable(new))
                 sys.stdout.flush()
-            if client.get_job_status(job).is_terminal():
+            if has_ended:
                 return
             failing_since = None
         except (OSError, RuntimeError) as error:
+            if _is_of_no_job(error):
+                raise Interrupted(
+                    f"{job}: its cluster was started again and knows it no more; the same command goes on"
+                ) from error
             failing_since = failing_since or time.monotonic()
             if time.monotonic() - failing_since > SILENCE_S:
                 raise ConnectionError(catalog.first_line(error)) from error
         await asyncio.sleep(1.0)
+
+
+def _is_of_no_job(error: Exception) -> bool:
+    """Whether that is how the Jobs API says that it has no such job."""
+    return isinstance(error, RuntimeError) and "status code 404" in str(error)
 
 
 async def _output_of(client: JobSubmissionClient, job: str) -> AsyncIterator[str]:

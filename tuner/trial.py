@@ -19,18 +19,21 @@ with resting_collector():
     from ray import tune
     from ray.tune import PlacementGroupFactory
 
-# Tune takes about 480 results a second in all, and a result costs more than an iteration of a fast engine.
+# A result costs more than an iteration of a fast engine, and Tune takes a few hundred a second in all: where many
+# trials run each has one less often, but not so seldom that a stop request, which waits for the next, takes long.
 RESULT_EVERY_S = 1.0
+MOST_RESULTS_PER_S = 100
+SELDOM_S = 10.0
 
 
 class PPOTrial(tune.Trainable):
     """Trains one configuration, several PPO iterations a result, and stops exactly at its goal.
 
     `config` holds `folder` (the trial's own), `is_away` (whether that is relative to the run folder on the driver's
-    machine), `run` (`RunConfig.to_json()`), `cpus`, `gpus`, `timeout_s` and `keeps_policy`. A configuration or an
-    environment that fails ends the trial with a result whose `failed` is the reason, a full disk with one whose
-    `disk_full` is true as well; one that takes longer than `timeout_s` for a step ends this process, which leaves the
-    reason in the folder; an error that Tune sees is the machine's.
+    machine), `run` (`RunConfig.to_json()`), `cpus`, `gpus`, `timeout_s`, `parallel` (how many run at once) and
+    `keeps_policy`. A configuration or an environment that fails ends the trial with a result whose `failed` is the
+    reason, a full disk with one whose `disk_full` is true as well; one that takes longer than `timeout_s` for a step
+    ends this process, which leaves the reason in the folder; an error that Tune sees is the machine's.
     """
 
     @classmethod
@@ -70,7 +73,8 @@ class PPOTrial(tune.Trainable):
                     keeps_policy = self._config.get("keeps_policy", True)
                     self._training = Training(run, folder, gpus=self._config["gpus"], keeps_policy=keeps_policy)
                     self._delivered = self._training.saved_iteration
-                last, self._last = self._last, _result(self._training)
+                every_s = result_every_s(self._config.get("parallel", 1), timeout_s)
+                last, self._last = self._last, _result(self._training, every_s)
             if self._last["env_steps_total"] != last.get("env_steps_total"):
                 self._moved_at = time.monotonic()
             elif time.monotonic() - self._moved_at > timeout_s:  # RLlib iterates on without its stalled runners
@@ -133,8 +137,14 @@ class PPOTrial(tune.Trainable):
             self._workplace = None
 
 
-def _result(training: Training) -> dict[str, Any]:
-    progress = training.advance(RESULT_EVERY_S)
+def result_every_s(parallel: int, timeout_s: float) -> float:
+    """Seconds between two results of a trial, where so many run at once and each has to have one within `timeout_s`."""
+    seldom = RESULT_EVERY_S * min(max(1.0, parallel / MOST_RESULTS_PER_S), SELDOM_S)
+    return min(seldom, timeout_s / 2)
+
+
+def _result(training: Training, every_s: float) -> dict[str, Any]:
+    progress = training.advance(every_s)
     judgement = training.judgement() if training.is_finished else None
     return {
         **asdict(progress.outcome),

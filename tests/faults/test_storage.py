@@ -545,7 +545,7 @@ def searching(url: str, folder: str) -> int:
     """A driver of the study and the searcher alone in a process of its own, its id; a trial takes no time."""
 
     def drive() -> int:
-        lease.LEASE_S = 2.0
+        lease.LEASE_S = 8.0  # of a driver that is alive, however busy the machine, none runs out
         owner = Owner(folder, f"host:{folder}")
         study = SweepStudy(url, SPACE, sampler="random", name="run", owner=owner, identity={"engine": "fused"})
         tune, live = FakeTune(study, trials=TRIALS), []
