@@ -39,7 +39,7 @@ HOSTS = 4
 METHODS = ("__ray_ready__", "__ray_terminate__", "get_auto_filled_metrics", "train", "stop", "reset", "save")
 LIFETIME_S = 300.0  # of a trial: a driver that starts a few a second has a thousand after some minutes
 MEASURED_S = 60.0
-STOP_S = 30.0  # issue: within which a sweep ends after a signal
+STOP_S = 30.0  # within which a sweep ends after a signal
 
 
 class Waiting(tune.Trainable):

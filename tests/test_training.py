@@ -179,9 +179,9 @@ def test_among_many_trials_each_has_a_result_less_often(tmp_path: Path, monkeypa
     monkeypatch.setattr(Training, "advance", one_iteration)
     trial = PPOTrial.__new__(PPOTrial)  # its own part alone, without Tune's
     run = {"folder": str(tmp_path), "run": CONFIG.to_json(), "gpus": 0}
-    trial.setup({**run, "timeout_s": 1800.0, "parallel": 500})
+    trial.setup({**run, "timeout_s": 1800.0, "parallel": 300})
     assert trial.step()["failed"] is None
     trial.cleanup()
-    assert asked == [5.0] == [result_every_s(500, 1800.0)]
-    assert [result_every_s(parallel, 1800.0) for parallel in (2, 100, 1000, 10**6)] == [1.0, 1.0, 10.0, 10.0]
+    assert asked == [3.0] == [result_every_s(300, 1800.0)]
+    assert [result_every_s(parallel, 1800.0) for parallel in (2, 100, 1000, 10**6)] == [1.0, 1.0, 5.0, 5.0]
     assert result_every_s(1000, 4.0) == 2.0, "before it would be taken for one that hangs"

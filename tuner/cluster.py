@@ -379,16 +379,15 @@ def _lean() -> Iterator[None]:
     from ray._private import utils
     from ray._private.node import Node
 
-    wanted: list[tuple[Any, str, Any]] = [(Node, name, None) for name in _UNUSED]
-    wanted.append((utils, "get_dashboard_dependency_error", ImportError("not wanted")))
-    known = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted if hasattr(owner, name)]
-    for owner, name, answer in wanted:
-        if hasattr(owner, name):
-            setattr(owner, name, lambda *args, answer=answer, **kwargs: answer)
+    answers: dict[tuple[Any, str], Any] = {(Node, name): None for name in _UNUSED}
+    answers[utils, "get_dashboard_dependency_error"] = ImportError("not wanted")
+    known = {(owner, name): getattr(owner, name) for owner, name in answers if hasattr(owner, name)}
+    for owner, name in known:
+        setattr(owner, name, lambda *args, answer=answers[owner, name], **kwargs: answer)
     try:
         yield
     finally:
-        for owner, name, function in known:
+        for (owner, name), function in known.items():
             setattr(owner, name, function)
 
 

@@ -20,10 +20,10 @@ with resting_collector():
     from ray.tune import PlacementGroupFactory
 
 # A result costs more than an iteration of a fast engine, and Tune takes a few hundred a second in all: where many
-# trials run each has one less often, but not so seldom that a stop request, which waits for the next, takes long.
+# trials run each has one less often, but not so seldom that a stop request, which waits for it, outlasts its grace.
 RESULT_EVERY_S = 1.0
 MOST_RESULTS_PER_S = 100
-SELDOM_S = 10.0
+SELDOM_S = 5.0
 
 
 class PPOTrial(tune.Trainable):
@@ -73,7 +73,7 @@ class PPOTrial(tune.Trainable):
                     keeps_policy = self._config.get("keeps_policy", True)
                     self._training = Training(run, folder, gpus=self._config["gpus"], keeps_policy=keeps_policy)
                     self._delivered = self._training.saved_iteration
-                every_s = result_every_s(self._config.get("parallel", 1), timeout_s)
+                every_s = result_every_s(self._config["parallel"], timeout_s)
                 last, self._last = self._last, _result(self._training, every_s)
             if self._last["env_steps_total"] != last.get("env_steps_total"):
                 self._moved_at = time.monotonic()

@@ -45,6 +45,7 @@ def main() -> None:
                 "cpus": 1,
                 "gpus": 0,
                 "timeout_s": iteration_timeout_s(),
+                "parallel": PARALLEL,
             },
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
