@@ -40,7 +40,7 @@ postgres: $(VENV)/installed-test
 faults: $(VENV)/installed-test
 	TUNER_FAULT_SEEDS=180 TUNER_FAULT_RAY_SEEDS=20 TUNER_FAULT_EVERY=1 TUNER_FAULT_CUTS=200 TUNER_FAULT_FLIPS=2000 \
 	TUNER_FAULT_FULL_EVERY=1 TUNER_FAULT_FULL_FIRST=1 TUNER_FAULT_REPAIRS=1 TUNER_FAULT_TRIALS=1000 \
-	    $(BIN)/python -m pytest tests/faults
+	    $(BIN)/python -m pytest --timeout=5400 tests/faults
 
 # The scan for secrets leaves out plain_tune.json, which holds hashes of weights.
 check: $(VENV)/installed-test

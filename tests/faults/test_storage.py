@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from optuna.trial import FrozenTrial
 from tests import postgres
 from tests.conftest import Command, tree
 from tests.faults import in_process
-from tests.faults.in_process import SIGKILLED, wait
+from tests.faults.in_process import SIGKILLED, ToyEngine, wait
 from tests.test_hooks import OUTCOME, FakeTune
 from tuner import board, doctor, lease, report, storage, sweep
 from tuner.errors import LeaseLost, UsageError
 from tuner.layout import RunDir
-from tuner.lease import Owner
+from tuner.lease import LeasedStorage, Owner
 from tuner.policy import policy_folder
 from tuner.results import SweepResult, open_study
 from tuner.space import Float, SearchSpace
@@ -482,11 +483,12 @@ def test_a_driver_hears_of_what_others_finished(join: Join) -> None:
 # Whole sweeps
 
 
-def sweeping(out: Path, *options: str, lease_s: float = 2.0) -> int:
-    """A driver in a process of its own, its id."""
+def sweeping(out: Path, *options: str, lease_s: float = 2.0, before: Callable[[], None] = lambda: None) -> int:
+    """A driver in a process of its own, in which `before` was called, its id."""
 
     def drive() -> int:
         lease.LEASE_S = lease_s
+        before()
         return in_process.run(out, "--episodes", "10", "--race-seeds", "0", "--sampler", "random", *options)
 
     return in_process.in_child(drive)
@@ -521,34 +523,36 @@ def held_by(url: str, folder: Path, state: str = "RUNNING") -> list[int]:
             return []
 
 
-def is_in_transaction(url: str) -> bool:
-    """Whether a connection to this database has begun a transaction and asks for nothing."""
-    import psycopg
+def halt_at(call: int, owner: type, name: str) -> None:
+    """Have this process halt, as one whose machine sleeps, at the end of a method's n-th call."""
+    method, calls = getattr(owner, name), itertools.count(1)
 
-    query = "select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'"
-    with psycopg.connect(url.replace("+psycopg", "")) as connection:
-        return connection.execute(query).fetchone() is not None
+    def called(*args: Any, **options: Any) -> Any:
+        result = method(*args, **options)
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return result
 
-
-def stopped_at_work(pid: int, url: str, folder: Path, *, is_writing: bool = False) -> list[int]:
-    """Stop a driver while it has trials that run, between two writes or in the middle of one; the trials' numbers."""
-    while True:
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(0.2)  # for what it has sent
-        if (running := held_by(url, folder)) and is_writing == is_in_transaction(url):
-            return running
-        os.kill(pid, signal.SIGCONT)
-        time.sleep(0.05)
+    setattr(owner, name, called)
 
 
-def searching(url: str, folder: str) -> int:
-    """A driver of the study and the searcher alone in a process of its own, its id; a trial takes no time."""
+def wait_halted(pid: int) -> None:
+    """Wait until a child of ours has halted; it must not end before."""
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), os.waitstatus_to_exitcode(status)
+
+
+def searching(url: str, folder: str, *, halts_with: int = TRIALS) -> int:
+    """A driver of the study and the searcher alone in a process of its own, its id; a trial takes no time.
+
+    It halts when it has had so many trials and the last ones are running.
+    """
 
     def drive() -> int:
         lease.LEASE_S = 8.0  # of a driver that is alive, however busy the machine, none runs out
         owner = Owner(folder, f"host:{folder}")
         study = SweepStudy(url, SPACE, sampler="random", name="run", owner=owner, identity={"engine": "fused"})
-        tune, live = FakeTune(study, trials=TRIALS), []
+        tune, live, had = FakeTune(study, trials=TRIALS), [], 0
         for tune_id in map(str, itertools.count()):
             config = tune.searcher.suggest(tune_id)
             if config == "FINISHED":
@@ -557,7 +561,10 @@ def searching(url: str, folder: str) -> int:
             if isinstance(config, dict):
                 tune._id_of[config["number"]] = tune_id
                 live.append(config["number"])
+                had += 1
                 continue
+            if had >= halts_with:
+                os.kill(os.getpid(), signal.SIGSTOP)
             while live:
                 tune.finish(live.pop())
             tune.stopper.stop_all()
@@ -569,9 +576,9 @@ def searching(url: str, folder: str) -> int:
 @needs_postgres
 def test_two_drivers_run_each_trial_of_one_study_once_though_one_is_killed(database: str) -> None:
     url, folders = storage.address(database), (Path("/a"), Path("/b"))
-    pids = [searching(url, str(folder)) for folder in folders]
-    until(lambda: len(held_by(url, folders[0], "COMPLETE")) > TRIALS / 5)
-    left = stopped_at_work(pids[0], url, folders[0])
+    pids = [searching(url, str(folders[0]), halts_with=TRIALS // 5), searching(url, str(folders[1]))]
+    wait_halted(pids[0])
+    left = held_by(url, folders[0])
     os.kill(pids[0], signal.SIGKILL)
     assert [wait(pid) for pid in pids] == [SIGKILLED, 0]
 
@@ -581,15 +588,15 @@ def test_two_drivers_run_each_trial_of_one_study_once_though_one_is_killed(datab
     again = {trial.number for trial in trials if trial.user_attrs["attempts"] > 1}
     assert again <= set(left)  # one may have been taken and not yet counted
     of_a, of_b = (held_by(url, folder, "COMPLETE") for folder in folders)
-    assert of_a and set(left) <= set(of_b) and len(of_a) + len(of_b) == TRIALS
+    assert of_a and left and set(left) <= set(of_b) and len(of_a) + len(of_b) == TRIALS
 
 
 @needs_postgres
 def test_a_driver_that_slept_past_its_lease_finishes_nothing_that_another_took(database: str, tmp_path: Path) -> None:
     url = storage.address(database)
-    a = sweeping(tmp_path / "a", "--trials", "12", lease_s=1.0)
-    until(lambda: held_by(url, tmp_path / "a/run"))
-    left = stopped_at_work(a, url, tmp_path / "a/run")
+    a = sweeping(tmp_path / "a", "--trials", "12", lease_s=1.0, before=partial(halt_at, 12, ToyEngine, "iterate"))
+    wait_halted(a)
+    assert (left := held_by(url, tmp_path / "a/run"))
     assert wait(sweeping(tmp_path / "b", "--trials", "12", lease_s=1.0)) == 0
     before = [vars(trial) for trial in trials_in(url)]
     assert set(left) <= set(held_by(url, tmp_path / "b/run", "COMPLETE"))
@@ -604,9 +611,10 @@ def test_a_driver_that_slept_in_the_middle_of_a_write_keeps_nobody_waiting_and_g
 ) -> None:
     monkeypatch.setattr(storage, "_HALTED_MS", 1_000)
     url = storage.address(database)
-    a = sweeping(tmp_path / "a", "--trials", "12", lease_s=1.0)
-    until(lambda: held_by(url, tmp_path / "a/run"))
-    left = stopped_at_work(a, url, tmp_path / "a/run", is_writing=True)
+    halts = partial(halt_at, 40, LeasedStorage, "check_trial_is_updatable")  # which has the trial's row locked
+    a = sweeping(tmp_path / "a", "--trials", "12", lease_s=1.0, before=halts)
+    wait_halted(a)
+    assert (left := held_by(url, tmp_path / "a/run"))
     assert wait(sweeping(tmp_path / "b", "--trials", "12", lease_s=1.0)) == 0
     before = [vars(trial) for trial in trials_in(url)]
     assert set(left) <= set(held_by(url, tmp_path / "b/run", "COMPLETE"))
