@@ -16,11 +16,13 @@ soccer: $(VENV)/installed soccer-worker
 soccer-worker: $(VENV)/installed
 	@$(BIN)/python -m tuner.doctor --install-soccer || echo "soccer is played on the field alone" >&2
 
-# In two processes, side by side: the tests of faults wait more than they work. Theirs is shown when both have ended.
+# In two processes, side by side: these tests wait more than they work. What they say is shown when both have ended.
+APART = tests/faults tests/test_cluster_guide.py tests/test_cluster_sweep.py
+
 test: $(VENV)/installed-test soccer-worker chromium postgres
-	@$(BIN)/python -m pytest tests/faults >$(VENV)/faults.txt 2>&1 & faults=$$!; \
-	$(BIN)/python -m pytest --ignore=tests/faults; rest=$$?; \
-	wait $$faults; code=$$?; cat $(VENV)/faults.txt; exit $$((rest ? rest : code))
+	@$(BIN)/python -m pytest $(APART) >$(VENV)/apart.txt 2>&1 & apart=$$!; \
+	$(BIN)/python -m pytest $(APART:%=--ignore=%); rest=$$?; \
+	wait $$apart; code=$$?; cat $(VENV)/apart.txt; exit $$((rest ? rest : code))
 
 # The tests of the page drive a browser; where there is none, Debian's is installed, if that can be done unasked.
 chromium: $(VENV)/installed-test
@@ -36,11 +38,12 @@ postgres: $(VENV)/installed-test
 	    $(AS_ROOT) apt-get install -y -qq --no-install-recommends postgresql >/dev/null; \
 	} || echo "error: no PostgreSQL for the tests of --storage; install it (Debian: apt-get install postgresql)" >&2
 
-# The long form of tests/faults: an hour or two. `make test` holds the quick one.
+# The long form of tests/faults, hours of it, in two processes, too: one has Ray. `make test` holds the quick form.
+faults: export TUNER_FAULTS = long
 faults: $(VENV)/installed-test
-	TUNER_FAULT_SEEDS=180 TUNER_FAULT_RAY_SEEDS=20 TUNER_FAULT_EVERY=1 TUNER_FAULT_CUTS=200 TUNER_FAULT_FLIPS=2000 \
-	TUNER_FAULT_FULL_EVERY=1 TUNER_FAULT_FULL_FIRST=1 TUNER_FAULT_REPAIRS=1 TUNER_FAULT_TRIALS=1000 \
-	    $(BIN)/python -m pytest --timeout=5400 tests/faults
+	@$(BIN)/python -m pytest --timeout=7200 tests/faults/test_processes.py >$(VENV)/faults.txt 2>&1 & processes=$$!; \
+	$(BIN)/python -m pytest --timeout=7200 --ignore=tests/faults/test_processes.py tests/faults; rest=$$?; \
+	wait $$processes; code=$$?; cat $(VENV)/faults.txt; exit $$((rest ? rest : code))
 
 # The scan for secrets leaves out plain_tune.json, which holds hashes of weights.
 check: $(VENV)/installed-test

@@ -16,10 +16,12 @@ import psutil
 
 TOKEN = "token-of-the-tests-" + "0" * 45
 HOST = "127.0.0.1"  # for Ray, this machine's address
-_ALIVE = (
-    "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False); "
-    "print(sum(node['Alive'] for node in ray.nodes()))"
-)
+_WAIT = """
+import ray, sys, time
+ray.init(address=sys.argv[1], log_to_driver=False)
+while sum(node["Alive"] for node in ray.nodes()) != int(sys.argv[2]):
+    time.sleep(0.1)
+"""
 
 
 def free_ports(count: int) -> list[int]:
@@ -74,13 +76,12 @@ class Nodes:
 
     def wait_for(self, nodes: int) -> None:
         """Wait until so many nodes are alive."""
-        deadline = time.monotonic() + 90
-        words = [sys.executable, "-c", _ALIVE, self.address]
-        while True:
+        words = [sys.executable, "-c", _WAIT, self.address, str(nodes)]
+        try:
             done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=120)
-            if done.stdout.strip() == str(nodes):
-                return
-            assert time.monotonic() < deadline, (done.stdout, done.stderr[-2000:], self._said())
+        except subprocess.TimeoutExpired:
+            raise AssertionError(self._said()) from None
+        assert done.returncode == 0, (done.stderr[-2000:], self._said())
 
     def kill(self, number: int) -> None:
         """End a node and all that runs on it, as a machine that loses its power."""

@@ -218,7 +218,7 @@ class TestTheRace:
         assert "more" in answer.verdict.sentence
 
     def test_calls_equals_better_in_at_most_5_of_100_sweeps_and_a_true_30_percent_in_at_least_80(self) -> None:
-        assert called_better(1000, 1.0) <= 0.05
+        assert called_better(300, 1.0) <= 0.05  # 1,000 in benchmarks.verdict
         assert called_better(100, 0.7) >= 0.80
 
     def test_that_is_judged_calls_equals_better_in_at_most_5_of_100_sweeps_and_finds_20_points(self) -> None:

@@ -16,9 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import tree
+from tuner.disk import is_full
 from tuner.errors import AlreadyRunning
 from tuner.files import (
     MANIFEST,
+    copy_folder,
     lock,
     manifest_problem,
     replace_folder,
@@ -341,3 +344,18 @@ def test_a_lock_is_free_again_after_an_error_of_its_owner(tmp_path: Path) -> Non
         raise ZeroDivisionError
     with lock(tmp_path / ".lock", "busy", "wait"):
         assert (tmp_path / ".lock").is_file()
+
+
+def test_a_copied_folder_holds_the_same(folder: Path, tmp_path: Path) -> None:
+    copy_folder(folder, tmp_path / "new" / "copy")
+    assert tree(tmp_path / "new" / "copy") == tree(folder)
+    assert manifest_problem(tmp_path / "new" / "copy") is None
+
+
+def test_a_disk_that_is_full_is_told_as_one_by_who_copies_a_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(OSError, match="No space left") as raised:
+        copy_folder(folder, tmp_path / "copy")
+    assert is_full(raised.value)

@@ -167,41 +167,47 @@ def test_doctor_finds_a_run_whose_episodes_are_not_those_of_its_result(
     assert f"{torn / 'episodes.csv'}: its rows do not give the outcome in result.json; remove {torn}" in done.stdout
 
 
-def test_a_sweep_that_is_killed_in_its_race_goes_on_to_the_same_answer(raced: Path, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "tuner.sweep", *WORDS, "--out", str(tmp_path), "--quiet"]
+def results(run: Path) -> dict[Path, tuple[int, bytes]]:
+    """What the runs that are done have left, and when."""
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.glob("*/*/result.json")}
+
+
+def test_a_sweep_that_is_stopped_and_killed_in_its_race_goes_on_to_the_same_answer(raced: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "tuner.sweep", *WORDS, "--out", str(tmp_path)]
     run = tmp_path / "cartpole"
-    done: dict[str, tuple[int, bytes]] = {}
-    for wanted in (3, 11):
-        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as p:
-            deadline = time.monotonic() + 120
-            while len(list(run.glob("*/*/result.json"))) < wanted and time.monotonic() < deadline:
-                time.sleep(0.02)
-            os.killpg(p.pid, signal.SIGKILL)
-        for name, seen in done.items():
-            assert ((run / name).stat().st_mtime_ns, (run / name).read_bytes()) == seen, f"{name} was done again"
-        there = [path for path in run.glob("*/*/result.json")]
-        assert len(there) >= wanted
-        done = {str(path.relative_to(run)): (path.stat().st_mtime_ns, path.read_bytes()) for path in there}
+
+    def until(runs: int) -> subprocess.Popen[str]:
+        """The sweep, once so many runs of its race and its path are done."""
+        with (tmp_path / "said").open("w") as said:
+            process = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while len(results(run)) < runs:
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "said").read_text()
+            time.sleep(0.02)
+        return process
+
+    stopped = until(3)
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(timeout=60) == 75
+    said = (tmp_path / "said").read_text()
+    assert "the rest of the race and its path; the same command goes on" in said
+    assert said.splitlines()[-1].startswith("error: stopped by SIGTERM")
+    assert summary_of(run)["verdict"] is None
+
+    before = results(run)
+    killed = until(11)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    after = results(run)
+    assert len(after) >= 11
+    assert {path: after[path] for path in before} == before, "some were done again"
+
     assert subprocess.run(words, stdout=subprocess.DEVNULL).returncode == 0
-    for name, seen in done.items():
-        assert ((run / name).stat().st_mtime_ns, (run / name).read_bytes()) == seen, f"{name} was done again"
+    last = results(run)
+    assert {path: last[path] for path in after} == after, "some were done again"
     assert without_times(summary_of(run)) == without_times(summary_of(raced))
     for folder in (raced / "race").iterdir():
         assert episodes_of(run / "race" / folder.name) == episodes_of(folder)
-
-
-def test_a_race_that_is_interrupted_says_so_and_that_the_same_command_goes_on(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "tuner.sweep", *WORDS, "--out", str(tmp_path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("cartpole/race/*/result.json")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
-        said, errors = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "the rest of the race and its path; the same command goes on" in said
-    assert errors.splitlines()[-1].startswith("error: stopped by SIGTERM")
-    assert summary_of(tmp_path / "cartpole")["verdict"] is None
 
 
 def test_fewer_race_seeds_show_that_part_of_the_race(raced: Path, command: Command) -> None:

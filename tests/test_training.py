@@ -168,6 +168,26 @@ def test_reports_that_nobody_took_come_again_after_a_restart(tmp_path: Path) -> 
     training.close()
 
 
+@pytest.mark.parametrize(("takes_s", "saves"), [(0.01, 16), (0.5, 4)])
+def test_a_checkpoint_comes_every_few_seconds_and_takes_a_fiftieth_of_the_time_at_most(
+    takes_s: float, saves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, saved = [0.0], []
+
+    def save(*_: object) -> None:
+        saved.append(now[0])
+        now[0] += takes_s
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tuner.checkpoint.save", save)
+    training = Training(replace(CONFIG, engine="fused", goal=Goal(None, 50, max_episodes=10_000)), TrialDir(tmp_path))
+    for _ in range(100):
+        now[0] += 1
+        training.advance(0.0)
+    training.close()
+    assert len(saved) == saves, saved
+
+
 def test_among_many_trials_each_has_a_result_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
     advance = Training.advance

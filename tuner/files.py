@@ -66,6 +66,16 @@ def fsync_dir(path: Path) -> None:
         os.close(descriptor)
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder of files; an error is raised as it is, so that a full disk is told as one.
+
+    `shutil.copytree` goes on after an error and raises one of its own in the end, which has no number.
+    """
+    target.mkdir(parents=True)
+    for path in sorted(source.iterdir()):
+        (copy_folder if path.is_dir() else shutil.copyfile)(path, target / path.name)
+
+
 def replace_folder(source: Path, target: Path) -> None:
     """Put the finished folder `source` in the place of `target`, which may exist."""
     retired = target.with_name(f".{target.name}.{os.getpid()}.old")

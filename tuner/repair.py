@@ -17,7 +17,7 @@ from tuner import study as studies
 from tuner.checkpoint import Counters
 from tuner.episodes import Row, outcome_of, read_rows, score, table_problem
 from tuner.errors import AlreadyRunning, StateError, UsageError
-from tuner.files import MANIFEST, fsync_dir, manifest_problem, replace_link, write_json
+from tuner.files import MANIFEST, copy_folder, fsync_dir, manifest_problem, replace_link, write_json
 from tuner.layout import RunDir, TrialDir
 from tuner.parameters import ENV_PREFIX
 from tuner.plan import check_study
@@ -316,7 +316,7 @@ def _copy_run(source: TrialDir, target: TrialDir) -> None:
             shutil.copy2(file, target.path)
     kept = [i for i in source.iterations() if manifest_problem(source.checkpoint_at(i)) is None]
     for iteration in kept:
-        shutil.copytree(source.checkpoint_at(iteration), target.checkpoint_at(iteration))
+        copy_folder(source.checkpoint_at(iteration), target.checkpoint_at(iteration))
     if kept:
         replace_link(target.checkpoint, target.checkpoint_at(kept[0]))
 

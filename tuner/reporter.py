@@ -17,7 +17,7 @@ from tuner.answer import so_far
 from tuner.answer.parts import Answer, Question
 from tuner.episodes import Row, read_rows
 from tuner.errors import ExportFailed
-from tuner.files import replace_folder, write_atomic, write_json
+from tuner.files import copy_folder, replace_folder, write_atomic, write_json
 from tuner.layout import RunDir, ran_elsewhere
 from tuner.plan import read_sweep
 from tuner.runs import RunFolders
@@ -142,7 +142,7 @@ class Reporter:
         write_atomic(tmp / "curves.html", figures.curves_html(figures.curves_figure(*rows, goal, title)))
         saved = None if best.elsewhere else checkpoint.newest_valid(trial)
         if saved is not None:
-            shutil.copytree(saved[0], tmp / "checkpoint")
+            copy_folder(saved[0], tmp / "checkpoint")
             if with_policy:
                 with _left_out("best/policy.pt"):
                     export.write_policy(tmp / "checkpoint", tmp / "policy.pt")

@@ -21,7 +21,8 @@ from tuner.parameters import split
 from tuner.ppo import engine as engines
 from tuner.space import SearchSpace
 
-CHECKPOINT_EVERY_S = 15.0
+CHECKPOINT_EVERY_S = 5.0
+CHECKPOINTS_SHARE = 0.02  # of a run's time, at most: a large network's are written less often
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class Training:
             self._table.cut(counters.episodes)
             self._wall_before = counters.wall_s
             self.saved_iteration = counters.iteration
-        self._started = self._saved_at = time.monotonic()
+        self._started = time.monotonic()
+        self._next_save = self._started + CHECKPOINT_EVERY_S
 
     @property
     def wall_s(self) -> float:
@@ -145,7 +147,7 @@ class Training:
             if time.monotonic() >= deadline:
                 break
         is_last = self.is_finished and self._keeps_policy
-        if is_last or (not self.is_finished and time.monotonic() - self._saved_at > CHECKPOINT_EVERY_S):
+        if is_last or (not self.is_finished and time.monotonic() > self._next_save):
             self.save()
         # After a restart these are all of the table's: the one whose result nobody took may be among them.
         reports, self._table.reports = tuple(self._table.reports), []
@@ -163,11 +165,13 @@ class Training:
         """Write a verified checkpoint, unless the last one is of this very iteration."""
         if self._engine.iteration == self.saved_iteration:
             return
+        began = time.monotonic()
         self._table.flush(durable=True)
         counters = Counters(self._engine.iteration, self._engine.env_steps, self._table.outcome.episodes, self.wall_s)
         checkpoint.save(self._folder, counters, self._engine.save)
         self.saved_iteration = self._engine.iteration
-        self._saved_at = time.monotonic()
+        ended = time.monotonic()
+        self._next_save = ended + max(CHECKPOINT_EVERY_S, (ended - began) / CHECKPOINTS_SHARE)
 
     def close(self) -> None:
         """Free the engine and the table's file, and the checkpoints of a finished run whose policy nobody wants."""

@@ -10,9 +10,11 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import os
 import signal
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from unittest import mock
 import numpy as np
 import ray
 
-from tuner import cluster, driver, environment, export, sweep
+from tuner import cluster, driver, environment, export, sweep, training
 from tuner.episodes import Episode
 from tuner.ppo import engine
 from tuner.trial import PPOTrial
@@ -83,7 +85,8 @@ def replaced(*, has_ppo: bool = False) -> Iterator[None]:
         if not has_ppo:
             patch(engine, "build", lambda name, env, params, *, seed, **rest: ToyEngine(params, seed))
             patch(export, "write_policy", lambda checkpoint, file: None)  # there is none
-        stack.enter_context(mock.patch("tuner.training.CHECKPOINT_EVERY_S", 0.0))
+        patch(training, "CHECKPOINT_EVERY_S", 0.0)
+        patch(training, "CHECKPOINTS_SHARE", math.inf)
         stack.enter_context(mock.patch("tuner.trial.RESULT_EVERY_S", 0.0))
         yield
 
@@ -132,6 +135,8 @@ def in_child(call: Any) -> int:
         code = 70
         try:
             code = call()
+        except BaseException:  # noqa: BLE001 whatever it is, nobody else would tell
+            traceback.print_exc()
         finally:
             os._exit(code)
     return pid

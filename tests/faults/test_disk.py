@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from tests.conftest import ROOT
-from tests.faults import disks, in_process
+from tests.faults import IS_LONG, disks, in_process
 from tests.faults.in_process import SMALL, answer_of, wait
 from tests.faults.sound import Finished, assert_kept, assert_sound
 from tuner import cluster, sweep
@@ -23,8 +23,8 @@ from tuner.layout import RunDir
 from tuner.results import open_study
 from tuner.study import TrialState
 
-EVERY_NTH_WRITE = int(os.environ.get("TUNER_FAULT_FULL_EVERY", "120"))  # 1 in the long form
-FIRST_WRITE = int(os.environ.get("TUNER_FAULT_FULL_FIRST", "4"))
+EVERY_NTH_WRITE = 5 if IS_LONG else 120
+FIRST_WRITE = 1 if IS_LONG else 4
 LITTLE = 6_000_000  # bytes: less than the floor
 
 
@@ -137,7 +137,7 @@ def test_a_real_sweep_whose_disk_fills_up_ends_with_75_and_goes_on(tmp_path: Pat
     def part() -> None:
         disk = disks.mount_small(tmp_path / "disk", megabytes=24)
         words = [sys.executable, "-m", "tuner.sweep", str(ROOT / "tests/small.py"), "--out", str(disk)]
-        words += ["--name", "run", "--engine", "rllib", "--trials", "2", "--episodes", "400"]
+        words += ["--name", "run", "--engine", "rllib", "--trials", "2", "--episodes", "400", "--race-seeds", "0"]
         table = disk / "run/trials/0000/episodes.csv"
         with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             deadline = time.monotonic() + 120

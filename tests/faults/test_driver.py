@@ -15,15 +15,14 @@ from unittest import mock
 
 import pytest
 
-from tests.faults import in_process
+from tests.faults import IS_LONG, in_process
 from tests.faults.in_process import SIGKILLED, SMALL, answer_of, wait
 from tests.faults.sound import Finished, assert_kept, assert_sound
 
 TRIALS = 6
 OPTIONS = ("--race-seeds", "3")
-KILL_SEEDS = int(os.environ.get("TUNER_FAULT_SEEDS", "3"))  # 180 in the long form
-EVERY_NTH_WRITE = int(os.environ.get("TUNER_FAULT_EVERY", "100"))  # 1 in the long form
-FIRST_WRITE = int(os.environ.get("TUNER_FAULT_FIRST", "1"))
+KILL_SEEDS = 180 if IS_LONG else 3
+EVERY_NTH_WRITE = 1 if IS_LONG else 100
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def dying(out: Path, last: int) -> int:
 
 def test_dying_at_any_write_loses_nothing(finished: Path, tmp_path: Path) -> None:
     expected = answer_of(finished)
-    last, code = FIRST_WRITE, SIGKILLED
+    last, code = 1, SIGKILLED
     while code == SIGKILLED:
         out = tmp_path / str(last)
         code = wait(in_process.in_child(lambda out=out, last=last: dying(out, last)))

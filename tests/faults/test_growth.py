@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from benchmarks import growth
+from tests.faults import IS_LONG
 from tuner.study import SweepStudy
 
-TRIALS = int(os.environ.get("TUNER_FAULT_TRIALS", "100"))  # 1,000 in the long form
+TRIALS = 1000 if IS_LONG else 100
 FIRST, WINDOW = 20, 20  # by then no random start-up trial is left
 
 

@@ -22,7 +22,7 @@ from unittest import mock
 import pytest
 
 from tests.conftest import Command, tree
-from tests.faults import in_process
+from tests.faults import IS_LONG, in_process
 from tests.faults.in_process import SIGKILLED, SMALL, ToyEngine, answer_in, wait
 from tests.faults.sound import Finished, assert_kept, assert_sound
 from tuner import doctor, load, mirror, owner, report, train
@@ -34,8 +34,8 @@ from tuner.mirror import Mirror, working_copy
 from tuner.soundness import run_problems
 from tuner.store import Store, check_url
 
-KILL_SEEDS = int(os.environ.get("TUNER_FAULT_SEEDS", "1"))
-PUTS = range(1, 61) if os.environ.get("TUNER_FAULT_EVERY") else (40,)
+KILL_SEEDS = 20 if IS_LONG else 1
+PUTS = range(1, 61) if IS_LONG else (40,)
 BUCKET = "runs"
 TRIALS = 3  # of SMALL
 # One parameter is searched: a driver that dies between two of them leaves the second to be drawn otherwise.

@@ -19,6 +19,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.conftest import ROOT, read_study
+from tests.faults import IS_LONG
 from tests.faults.sound import Finished, assert_kept, assert_sound
 from tuner import checkpoint
 from tuner.episodes import read_rows
@@ -26,10 +27,10 @@ from tuner.layout import RunDir, TrialDir
 
 pytestmark = pytest.mark.ray
 
-SEEDS = int(os.environ.get("TUNER_FAULT_RAY_SEEDS", "1"))  # 20 in the long form
+SEEDS = 20 if IS_LONG else 1
 TRIALS = 3
 WORDS = (str(ROOT / "tests/small.py"), "--trials", str(TRIALS), "--sampler", "random", "--race-seeds", "0",
-         "--parallel", "2", "--name", "run", "--threshold", "501", "--episodes", "100000", "--steps", "500000",
+         "--parallel", "2", "--name", "run", "--threshold", "501", "--episodes", "100000", "--steps", "300000",
          "--set", "num_epochs=30", "--set", "minibatch_size=32")  # fmt: skip # so that a trial takes some seconds
 START_S = 120.0  # Ray and imports, on a machine with a lot to do
 END_S = 30.0  # what a batch system may give
@@ -182,10 +183,10 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_answer(
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 for tests
     before = Finished({}, {})
-    for _ in range(2 + (SEEDS > 1)):
+    for _ in range(3 if IS_LONG else 2):
         sweep = started()
         sweep.wait_for_rows()  # with what was there before, that is anywhere from the very start
-        time.sleep(chance.uniform(0, 10))
+        time.sleep(chance.uniform(0, 6))
         sweep.kill()
         assert sweep.left_after(30, without=AGENTS) == [], f"seed {seed}"
         after = Finished.of(sweep.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import tree
-from tests.faults import in_process
+from tests.faults import IS_LONG, in_process
 from tests.faults.in_process import SMALL, answer_of, wait
 from tests.faults.sound import Finished, assert_kept, assert_sound
 from tests.faults.test_driver import dying
@@ -20,7 +19,7 @@ from tests.faults.test_state import damages
 from tuner import doctor
 from tuner.layout import RunDir
 
-EVERY_NTH_DAMAGE = int(os.environ.get("TUNER_FAULT_REPAIRS", "20"))  # 1 in the long form
+EVERY_NTH_DAMAGE = 1 if IS_LONG else 20
 TRIALS = 3
 
 

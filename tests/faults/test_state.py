@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import tree
-from tests.faults import in_process
+from tests.faults import IS_LONG, in_process
 from tests.faults.in_process import SMALL, answer_in, answer_of, wait
 
-FLIPS = int(os.environ.get("TUNER_FAULT_FLIPS", "60"))  # 2,000 in the long form
-CUTS = int(os.environ.get("TUNER_FAULT_CUTS", "12"))  # 200 in the long form
+FLIPS = 2000 if IS_LONG else 60
+CUTS = 200 if IS_LONG else 12
 PAGE = 4096
 
 
