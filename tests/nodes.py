@@ -19,7 +19,8 @@ HOST = "127.0.0.1"  # for Ray, this machine's address
 _WAIT = """
 import ray, sys, time
 ray.init(address=sys.argv[1], log_to_driver=False)
-while sum(node["Alive"] for node in ray.nodes()) != int(sys.argv[2]):
+nodes, cpus = map(int, sys.argv[2:])
+while sum(node["Alive"] for node in ray.nodes()) != nodes or ray.cluster_resources().get("CPU", 0) != cpus:
     time.sleep(0.1)
 """
 
@@ -66,7 +67,7 @@ class Nodes:
         self.processes = [self._start(0, head)]
         for _ in self._cpus[1:]:
             self.add()
-        self.wait_for(len(self._cpus))
+        self.wait()
 
     def add(self) -> None:
         """Start the next node, or again the first that was killed."""
@@ -74,9 +75,9 @@ class Nodes:
         number = next(dead, len(self.processes))
         self.processes[number : number + 1] = [self._start(number, [f"--address={self.address}"])]
 
-    def wait_for(self, nodes: int) -> None:
-        """Wait until so many nodes are alive."""
-        words = [sys.executable, "-c", _WAIT, self.address, str(nodes)]
+    def wait(self) -> None:
+        """Wait until every node is alive and what it has is known."""
+        words = [sys.executable, "-c", _WAIT, self.address, str(len(self._cpus)), str(sum(self._cpus))]
         try:
             done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=120)
         except subprocess.TimeoutExpired:

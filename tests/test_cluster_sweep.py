@@ -64,6 +64,11 @@ def tables(run: Path) -> dict[str, list[str]]:
     return found
 
 
+def checkpoints(run: Path) -> dict[str, str]:
+    """The newest checkpoint of each trial."""
+    return {link.parent.name: link.resolve().name for link in run.glob("trials/*/checkpoint")}
+
+
 def values(run: Path) -> list[Any]:
     return [(trial.number, trial.state, trial.params, trial.value) for trial in read_study(run)]
 
@@ -83,8 +88,7 @@ def test_three_nodes_give_what_one_machine_gives(nodes: Nodes, local: Path, out:
     assert "3 at once" in done.stdout
     assert tables(out / "spread") == tables(local)
     assert values(out / "spread") == values(local)
-    checkpoints = {trial.name: trial.resolve().name for trial in (out / "local").glob("trials/*/checkpoint")}
-    assert checkpoints == {trial.name: trial.resolve().name for trial in (out / "spread").glob("trials/*/checkpoint")}
+    assert checkpoints(out / "spread") == checkpoints(out / "local")
     assert not list(nodes.folder.glob("ray/*/tuner-trial-*"))  # where trials away from home work
 
 
@@ -96,7 +100,7 @@ def test_the_same_command_starts_nothing_once_it_is_finished(nodes: Nodes, out: 
 
 
 def test_prometheus_finds_a_running_sweep_under_its_name(nodes: Nodes, out: Path) -> None:
-    process = subprocess.Popen(long(nodes, out, "measured"), env=nodes.environment)
+    process = subprocess.Popen([*long(nodes, out, "measured"), "--steps", "5000000"], env=nodes.environment)
     found: dict[str, float] = {}
 
     def is_told() -> bool:
@@ -282,7 +286,7 @@ def test_the_trials_of_killed_nodes_go_on_elsewhere_from_their_checkpoints(
     _, said = process.communicate(timeout=400)
     nodes.add()
     nodes.add()
-    nodes.wait_for(3)
+    nodes.wait()
     assert process.returncode == 0, said
     study = read_study(out / "lost-node")
     assert {trial.state.name for trial in study} == {"COMPLETE"}
