@@ -39,6 +39,7 @@ HOSTS = 4
 METHODS = ("__ray_ready__", "__ray_terminate__", "get_auto_filled_metrics", "train", "stop", "reset", "save")
 LIFETIME_S = 300.0  # of a trial: a driver that starts a few a second has a thousand after some minutes
 MEASURED_S = 60.0
+FIRST_REPORT = 1000  # an episode that the simulated trials do not come to
 STOP_S = 30.0  # within which a sweep ends after a signal
 
 
@@ -53,10 +54,13 @@ class Waiting(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """What a real trial would report."""
         if self._trial is None:
-            self._trial = Simulated(self._config)
+            self._trial, self._results = Simulated(self._config), 0
             self._result = self._trial.step()
         elif time.monotonic() - self._since > LIFETIME_S:
             self._result = self._trial.step()
+        else:  # of every result one report is new
+            self._results += 1
+            self._result = self._result | {"reports": [[FIRST_REPORT + self._results, 0.0]]}
         return self._result | {"disk_full": False}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.ray
 
 SEEDS = 4
 WORDS = ("cartpole", "--trials", "5", "--episodes", "150", "--threshold", "100", "--finalists", "2",
-         "--sampler", "random", "--race-seeds", str(SEEDS))  # fmt: skip
+         "--sampler", "random", "--parallel", "1", "--race-seeds", str(SEEDS))  # fmt: skip
 
 
 def summary_of(run: Path) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def test_fewer_race_seeds_show_that_part_of_the_race(raced: Path, command: Comma
 def judged(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep whose race is judged by what its training does not reward; see `tests.judged`."""
     out = tmp_path_factory.mktemp("judged")
-    done = command("sweep", "tests/judged.py", "--sampler", "grid", "--out", out, cwd=ROOT)
+    done = command("sweep", "tests/judged.py", "--sampler", "grid", "--parallel", "1", "--out", out, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return out / "judged"
 

@@ -207,7 +207,7 @@ class TestTheSameCommandAgain:
     ) -> None:
         shutil.copytree(finished.path, tmp_path / "cartpole", symlinks=True)
         before = tree(tmp_path / "cartpole/trials")
-        done = command("sweep", "cartpole", "--trials", 8, *FAST, "--out", tmp_path)
+        done = command("sweep", "cartpole", "--trials", 8, *FAST, "--parallel", 1, "--out", tmp_path)
         assert done.returncode == 0, done.stderr
         trials = read_study(tmp_path / "cartpole")
         assert len(trials) == 8 and all(trial.state.is_finished() for trial in trials)
@@ -237,7 +237,7 @@ class TestTheSameCommandAgain:
 
 
 # Slow enough to be interrupted in the middle.
-SLOW = ("--engine", "rllib", "--race-seeds", "0")
+SLOW = ("--engine", "rllib", "--race-seeds", "0", "--parallel", "1")  # the second process costs more than it brings
 
 
 class TestInterruption:
@@ -432,7 +432,9 @@ class TestResources:
             [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as other:
             assert other.stdout is not None and other.stdout.readline().strip() == "up"
-            done = command("sweep", SMALL, "--trials", 2, "--episodes", 50, "--race-seeds", 0, "--out", tmp_path)
+            done = command(
+                "sweep", SMALL, "--trials", 2, "--episodes", 50, "--race-seeds", 0, "--parallel", 1, "--out", tmp_path
+            )
             assert done.returncode == 0, done.stderr
             assert other.poll() is None
             other.communicate("\n", timeout=60)

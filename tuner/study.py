@@ -132,6 +132,7 @@ class SweepStudy:
         self._url = without_password(storage)
         self._owner = owner
         self._ids: dict[int, int] = {}
+        self._reported: dict[int, set[int]] = {}  # of the trials that this driver runs: the steps that the study has
         self._sampler = sampler
         self._sampler_seed = sampler_seed
         if sampler == "grid":
@@ -237,8 +238,11 @@ class SweepStudy:
 
     def report(self, number: int, episode: int, value: float) -> None:
         """Record a trial's score as it stood at `episode`; a step reported before keeps its first value."""
-        with _quiet():
-            self._trial(number).report(value, episode)
+        if number not in self._reported:  # reading a trial takes longer than writing the report
+            self._reported[number] = set(self._frozen(number).intermediate_values)
+        if episode not in self._reported[number]:
+            self._storage.set_trial_intermediate_value(self._id(number), episode, value)
+            self._reported[number].add(episode)
 
     def set_path(self, number: int, path: str) -> None:
         """Note which of its engine's paths a trial runs on."""
@@ -246,7 +250,7 @@ class SweepStudy:
 
     def is_hopeless(self, number: int) -> bool:
         """Whether the pruner would end this trial at its last report."""
-        return self._trial(number).should_prune()
+        return not isinstance(self._study.pruner, optuna.pruners.NopPruner) and self._trial(number).should_prune()
 
     def complete(self, number: int, outcome: Outcome, wall_s: float) -> None:
         """Finish a trial with its score; one without any episode is FAILED."""
@@ -272,6 +276,7 @@ class SweepStudy:
 
     def add_attempt(self, number: int) -> int:
         """Count one more start of a trial; the number of starts so far."""
+        self._reported.pop(number, None)  # another driver may have had it since
         return self._count(number, "attempts")
 
     def add_death(self, number: int, cause: str) -> int:
@@ -343,6 +348,7 @@ class SweepStudy:
     def _finish(
         self, number: int, outcome: Outcome | None, wall_s: float, state: OptunaState, value: float | None = None
     ) -> None:
+        self._reported.pop(number, None)
         attrs = {"wall_s": round(wall_s, 3)} | (asdict(outcome) if outcome else {})
         for name, attr in attrs.items():
             self._storage.set_trial_user_attr(self._id(number), name, attr)
@@ -621,7 +627,6 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            warnings.filterwarnings("ignore", message="The reported value is ignored")
             yield
     finally:
         optuna.logging.set_verbosity(verbosity)

@@ -19,7 +19,7 @@ with resting_collector():
     from ray import tune
     from ray.tune import PlacementGroupFactory
 
-# A result costs more than an iteration of a fast engine, and Tune takes a few hundred a second in all: where many
+# A result costs more than an iteration of a fast engine, and a driver takes 100 to 200 a second in all: where many
 # trials run each has one less often, but not so seldom that a stop request, which waits for it, outlasts its grace.
 RESULT_EVERY_S = 1.0
 MOST_RESULTS_PER_S = 100

@@ -137,7 +137,8 @@ def test_a_real_sweep_whose_disk_fills_up_ends_with_75_and_goes_on(tmp_path: Pat
     def part() -> None:
         disk = disks.mount_small(tmp_path / "disk", megabytes=24)
         words = [sys.executable, "-m", "tuner.sweep", str(ROOT / "tests/small.py"), "--out", str(disk)]
-        words += ["--name", "run", "--engine", "rllib", "--trials", "2", "--episodes", "400", "--race-seeds", "0"]
+        words += ["--name", "run", "--engine", "rllib", "--trials", "2", "--episodes", "400"]
+        words += ["--race-seeds", "0", "--parallel", "1"]
         table = disk / "run/trials/0000/episodes.csv"
         with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             deadline = time.monotonic() + 120

@@ -253,7 +253,8 @@ def test_a_driver_that_dies_around_its_second_manifest_goes_on_from_its_working_
 def test_a_real_sweep_on_a_real_ray_is_uploaded(
     server: Server, url: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("cartpole", "--name", "run", "--trials", "3", "--episodes", "60", "--race-seeds", "0", "--out", url)
+    words = ("cartpole", "--name", "run", "--trials", "3", "--episodes", "60", "--race-seeds", "0", "--parallel", "1")
+    words += ("--out", url)
     done = command("sweep", *words, env={"TUNER_WORKING_COPIES": str(tmp_path / "a")})
     assert done.returncode == 0, done.stderr
     assert f"store     {url}/run" in done.stdout

@@ -809,7 +809,8 @@ def test_a_real_sweep_has_its_study_in_a_database_with_a_password_file(
     word = tmp_path / "pgpass"
     word.write_text(f"127.0.0.1:{server.port}:real:{postgres.USER}:{server.password}\n")
     word.chmod(0o600)
-    words = ("cartpole", "--trials", "3", "--episodes", "60", "--race-seeds", "0", "--out", tmp_path / "out")
+    words = ("cartpole", "--trials", "3", "--episodes", "60", "--race-seeds", "0", "--parallel", "1")
+    words += ("--out", str(tmp_path / "out"))
     url = server.url("real", has_password=False)
     done = command("sweep", *words, "--storage", url, env={"PGPASSFILE": str(word)})
     assert done.returncode == 0, done.stderr
