@@ -16,13 +16,18 @@ soccer: $(VENV)/installed soccer-worker
 soccer-worker: $(VENV)/installed
 	@$(BIN)/python -m tuner.doctor --install-soccer || echo "soccer is played on the field alone" >&2
 
-# In two processes, side by side: these tests wait more than they work. What they say is shown when both have ended.
+# Two runs of pytest side by side; what the first one says is shown when both have ended.
+define side_by_side
+@$(BIN)/python -m pytest $(1) >$(VENV)/apart.txt 2>&1 & apart=$$!; \
+$(BIN)/python -m pytest $(2); rest=$$?; \
+wait $$apart; code=$$?; cat $(VENV)/apart.txt; exit $$((rest ? rest : code))
+endef
+
+# These wait more than they work.
 APART = tests/faults tests/test_cluster_guide.py tests/test_cluster_sweep.py
 
 test: $(VENV)/installed-test soccer-worker chromium postgres
-	@$(BIN)/python -m pytest $(APART) >$(VENV)/apart.txt 2>&1 & apart=$$!; \
-	$(BIN)/python -m pytest $(APART:%=--ignore=%); rest=$$?; \
-	wait $$apart; code=$$?; cat $(VENV)/apart.txt; exit $$((rest ? rest : code))
+	$(call side_by_side,$(APART),$(APART:%=--ignore=%))
 
 # The tests of the page drive a browser; where there is none, Debian's is installed, if that can be done unasked.
 chromium: $(VENV)/installed-test
@@ -38,12 +43,12 @@ postgres: $(VENV)/installed-test
 	    $(AS_ROOT) apt-get install -y -qq --no-install-recommends postgresql >/dev/null; \
 	} || echo "error: no PostgreSQL for the tests of --storage; install it (Debian: apt-get install postgresql)" >&2
 
-# The long form of tests/faults, hours of it, in two processes, too: one has Ray. `make test` holds the quick form.
+# The long form of tests/faults takes hours; what has a whole Ray runs apart. `make test` holds the quick form.
+ON_RAY = tests/faults/test_processes.py
+
 faults: export TUNER_FAULTS = long
 faults: $(VENV)/installed-test
-	@$(BIN)/python -m pytest --timeout=7200 tests/faults/test_processes.py >$(VENV)/faults.txt 2>&1 & processes=$$!; \
-	$(BIN)/python -m pytest --timeout=7200 --ignore=tests/faults/test_processes.py tests/faults; rest=$$?; \
-	wait $$processes; code=$$?; cat $(VENV)/faults.txt; exit $$((rest ? rest : code))
+	$(call side_by_side,--timeout=7200 $(ON_RAY),--timeout=7200 --ignore=$(ON_RAY) tests/faults)
 
 # The scan for secrets leaves out plain_tune.json, which holds hashes of weights.
 check: $(VENV)/installed-test

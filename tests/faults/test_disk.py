@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -130,6 +131,13 @@ def test_a_disk_with_little_left_ends_a_sweep_before_anything_is_torn(
         assert answer_of(out) == expected
 
     disks.in_own_mounts(part)
+
+
+def test_a_disk_that_is_full_when_the_best_checkpoint_is_copied_ends_with_75(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    copies = lambda: mock.patch("shutil.copyfile", side_effect=full).start()  # noqa: E731
+    code, said = in_process.swept(tmp_path, *SMALL, before=copies)
+    assert code == 75 and "no space is left" in said.splitlines()[-1], said
 
 
 @pytest.mark.ray
