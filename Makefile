@@ -43,12 +43,12 @@ postgres: $(VENV)/installed-test
 	    $(AS_ROOT) apt-get install -y -qq --no-install-recommends postgresql >/dev/null; \
 	} || echo "error: no PostgreSQL for the tests of --storage; install it (Debian: apt-get install postgresql)" >&2
 
-# The long form of tests/faults takes hours; what has a whole Ray runs apart. `make test` holds the quick form.
-ON_RAY = tests/faults/test_processes.py
+# The long form of tests/faults; the drivers that die hundreds of times run apart. `make test` holds the quick form.
+HUNDREDS = tests/faults/test_driver.py tests/faults/test_state.py
 
 faults: export TUNER_FAULTS = long
 faults: $(VENV)/installed-test
-	$(call side_by_side,--timeout=7200 $(ON_RAY),--timeout=7200 --ignore=$(ON_RAY) tests/faults)
+	$(call side_by_side,--timeout=7200 $(HUNDREDS),--timeout=7200 $(HUNDREDS:%=--ignore=%) tests/faults)
 
 # The scan for secrets leaves out plain_tune.json, which holds hashes of weights.
 check: $(VENV)/installed-test

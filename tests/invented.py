@@ -99,7 +99,7 @@ class InventedSweep:
 
     def write(self) -> Summary:
         """Everything that a sweep writes at its end."""
-        return self.reporter.write()
+        return self.reporter.write(self.reporter.answer())
 
     def _train(self, folder: TrialDir, seed: int, params: Mapping[str, Any]) -> Outcome:
         goal = self.plan.space.goal

@@ -193,6 +193,7 @@ def test_a_sweep_that_is_stopped_and_killed_in_its_race_goes_on_to_the_same_answ
     assert "the rest of the race and its path; the same command goes on" in said
     assert said.splitlines()[-1].startswith("error: stopped by SIGTERM")
     assert summary_of(run)["verdict"] is None
+    assert (run / "best/config.yaml").exists() and not (run / "best/policy.pt").exists()  # torch takes its time
 
     before = results(run)
     killed = until(11)
@@ -205,6 +206,7 @@ def test_a_sweep_that_is_stopped_and_killed_in_its_race_goes_on_to_the_same_answ
     assert subprocess.run(words, stdout=subprocess.DEVNULL).returncode == 0
     last = results(run)
     assert {path: last[path] for path in after} == after, "some were done again"
+    assert (run / "best/policy.pt").is_file()
     assert without_times(summary_of(run)) == without_times(summary_of(raced))
     for folder in (raced / "race").iterdir():
         assert episodes_of(run / "race" / folder.name) == episodes_of(folder)

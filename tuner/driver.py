@@ -87,7 +87,10 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
                 _search(work)
             if is_finished(study, plan.trials) and not stop.is_set():
                 _answer(work)
-        return reporter.write()
+        answer = reporter.answer()
+        is_over = is_finished(study, plan.trials) and answer.is_complete
+        # The policy takes torch and RLlib, which may take longer to import than a stop has.
+        return reporter.write(answer, with_policy=is_over or not stop.is_set())
 
 
 def _state(plan: Plan, study: SweepStudy, place: Place) -> SweepState:

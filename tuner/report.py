@@ -37,7 +37,8 @@ def _main(args: argparse.Namespace) -> int:
     with kept, told_when_full(run_dir.path), run_dir.lock():
         study, there = open_study(run_dir)
         race = there.get("race", {"seeds": 0, "finalists": 0})  # older folders had none
-        summary = Reporter(run_dir, study, there["space"], there["engine"], race).write()
+        reporter = Reporter(run_dir, study, there["space"], there["engine"], race)
+        summary = reporter.write(reporter.answer())
     command.say("\n".join([*summary.lines(), f"report    {run_dir.report}"]))
     return 0
 

@@ -75,17 +75,14 @@ class Reporter:
         is_over = all(record.is_finished or record.elsewhere for record in question.records)
         return so_far(question, self.folders) if is_over else Answer()
 
-    def write(self) -> Summary:
-        """Write everything as it stands."""
-        return self._write(self.answer())
-
     def write_missing(self, answer: Answer) -> Summary:
         """Write everything, unless it is written already: a finished sweep's folder is left as it is."""
         summary = summarize(self._study, self._space, self._engine, answer)
-        return summary if self._is_written(summary) else self._write(answer)
+        return summary if self._is_written(summary) else self.write(answer)
 
-    def _write(self, answer: Answer) -> Summary:
-        self.write_best(answer, with_policy=True)
+    def write(self, answer: Answer, *, with_policy: bool = True) -> Summary:
+        """Write everything as it stands."""
+        self.write_best(answer, with_policy=with_policy)
         self.write_report(summarize(self._study, self._space, self._engine, answer))
         return self.write_summary(answer)  # last: while it is of another answer, so may the rest be
 
@@ -119,7 +116,8 @@ class Reporter:
     def write_best(self, answer: Answer | None = None, *, with_policy: bool = False) -> None:
         """Write `best/` whole, in one exchange; leave it out while there is no best trial.
 
-        The policy alone, as TorchScript, is left to the end: it takes torch and RLlib, which a driver does without.
+        The policy alone, as TorchScript, is left to the end: it takes torch and RLlib, which a driver does without and
+        a stop has no time for.
         """
         best = best_of(self._study, answer or Answer())
         if best is None:

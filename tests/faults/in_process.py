@@ -23,7 +23,7 @@ from unittest import mock
 import numpy as np
 import ray
 
-from tuner import cluster, driver, environment, export, sweep, training
+from tuner import cluster, driver, environment, export, figures, sweep, training
 from tuner.episodes import Episode
 from tuner.ppo import engine
 from tuner.trial import PPOTrial
@@ -76,7 +76,7 @@ def run(out: Path | str, *options: str, printed: Path = Path(os.devnull)) -> int
 
 @contextlib.contextmanager
 def replaced(*, has_ppo: bool = False) -> Iterator[None]:
-    """Ray, Tune and, unless it is wanted, PPO replaced, and a checkpoint after each result instead of every 15 s."""
+    """Ray, Tune and, unless it is wanted, PPO replaced; a checkpoint after each result, and no picture."""
     with contextlib.ExitStack() as stack:
         patch = lambda owner, name, value: stack.enter_context(mock.patch.object(owner, name, value))  # noqa: E731
         patch(cluster, "private_ray", lambda machine: contextlib.nullcontext(Path("/nowhere")))
@@ -85,6 +85,7 @@ def replaced(*, has_ppo: bool = False) -> Iterator[None]:
         if not has_ppo:
             patch(engine, "build", lambda name, env, params, *, seed, **rest: ToyEngine(params, seed))
             patch(export, "write_policy", lambda checkpoint, file: None)  # there is none
+        patch(figures, "curves_png", lambda *_: b"")
         patch(training, "CHECKPOINT_EVERY_S", 0.0)
         patch(training, "CHECKPOINTS_SHARE", math.inf)
         stack.enter_context(mock.patch("tuner.trial.RESULT_EVERY_S", 0.0))

@@ -22,7 +22,8 @@ from tests.faults.sound import Finished, assert_kept, assert_sound
 TRIALS = 6
 OPTIONS = ("--race-seeds", "3")
 KILL_SEEDS = 180 if IS_LONG else 3
-EVERY_NTH_WRITE = 1 if IS_LONG else 100
+FIRST_WRITES = range(1, 21) if IS_LONG else (1,)
+EVERY_NTH_WRITE = 20 if IS_LONG else 100  # in the long form every write, in twenty tests
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +95,10 @@ def dying(out: Path, last: int) -> int:
     return code if left > 0 else 70
 
 
-def test_dying_at_any_write_loses_nothing(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", FIRST_WRITES)
+def test_dying_at_any_write_loses_nothing(first: int, finished: Path, tmp_path: Path) -> None:
     expected = answer_of(finished)
-    last, code = 1, SIGKILLED
+    last, code = first, SIGKILLED
     while code == SIGKILLED:
         out = tmp_path / str(last)
         code = wait(in_process.in_child(lambda out=out, last=last: dying(out, last)))

@@ -13,7 +13,7 @@ from tests.conftest import tree
 from tests.faults import IS_LONG, in_process
 from tests.faults.in_process import SMALL, answer_in, answer_of, wait
 
-FLIPS = 2000 if IS_LONG else 60
+FLIPS = 500 if IS_LONG else 60
 CUTS = 200 if IS_LONG else 12
 PAGE = 4096
 
