@@ -20,7 +20,7 @@ from tests.soccer import alive, children, words_of
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("soccer_worker")]
 
 WORDS = (
-    *("soccer", "--trials", "2", "--episodes", "4", "--steps", "6000", "--race-seeds", "0", "--parallel", "2"),
+    *("soccer", "--trials", "2", "--episodes", "4", "--steps", "3000", "--race-seeds", "0", "--parallel", "2"),
     *("--set", "env_config.player=stand-in", "--set", "num_envs_per_env_runner=2", "--set", "train_batch_size=256"),
 )
 
