@@ -121,6 +121,33 @@ class TestInABrowser:
             "slice-fcnet_hiddens",
         }  # fmt: skip
 
+    def test_a_charts_buttons_cover_no_legend(self, browser: Browser, sweeps: dict[str, Path]) -> None:
+        with opened(browser, sweeps["whole"] / "report.html") as page:
+            plots = page.page.locator(".js-plotly-plot:has(.legend)").all()
+            assert len(plots) >= 4
+            for plot in plots:
+                buttons, legend = (plot.locator(part).first.bounding_box() for part in (".modebar-group", ".legend"))
+                assert buttons and legend
+                assert buttons["y"] + buttons["height"] <= legend["y"], plot.text_content()
+
+    @pytest.mark.parametrize("file", ["report.html", "best/curves.html"])
+    def test_no_button_of_a_chart_sends_it_away(self, file: str, browser: Browser, sweeps: dict[str, Path]) -> None:
+        page = browser.new_page()
+        page.goto((sweeps["whole"] / file).as_uri())
+        page.wait_for_selector(".modebar-btn", state="attached")
+        titles = page.locator(".modebar-btn").evaluate_all("(buttons) => buttons.map((each) => each.dataset.title)")
+        page.close()
+        assert "Download plot as a PNG" in titles
+        assert set(titles) <= {
+            "Download plot as a PNG",
+            "Zoom",
+            "Pan",
+            "Zoom in",
+            "Zoom out",
+            "Autoscale",
+            "Reset axes",
+        }
+
     def test_a_page_of_two_thousand_trials_is_there_in_ten_seconds(
         self, browser: Browser, sweeps: dict[str, Path]
     ) -> None:

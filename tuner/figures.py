@@ -35,7 +35,8 @@ follow();
 """
 
 
-_PAGE = {"responsive": True, "displaylogo": False}
+# Plotly 7 has a button that uploads a chart to its makers.
+_PAGE = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["sendChartToCloud"]}
 
 
 def curves_csv(baseline: Sequence[Row], best: Sequence[Row], goal: Goal) -> str:

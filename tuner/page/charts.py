@@ -62,7 +62,8 @@ def _template(name: str) -> dict[str, Any]:
         "annotationdefaults": {"font": {"color": ink}, "bgcolor": paper, "showarrow": False},
         "shapedefaults": {"line": {"color": rule}},
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": {"text": ""}},
-        "margin": {"l": 16, "r": 16, "t": 40, "b": 16},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": BASELINE_COLOUR, "activecolor": ink},
+        "margin": {"l": 16, "r": 16, "t": 68, "b": 16},  # at the top, its buttons above the legend
     }  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def notebook_charts(report: Report) -> Iterator[Chart]:
         of = "the baseline" if is_one else f"the baseline and {report.best_name}"
         title = f"Mean {what} over {report.goal.window} episodes: {of}, seed {report.space.seed}"
         label = f"Line chart. {title}."
-        yield Chart(f"notebook{part}", title, drawn["data"], {**layout, "height": 360, "hovermode": "x unified"}, label)
+        yield Chart(f"notebook{part}", title, drawn["data"], {**layout, "height": 388, "hovermode": "x unified"}, label)
 
 
 def bands_chart(report: Report) -> Chart | None:
@@ -98,7 +99,7 @@ def bands_chart(report: Report) -> Chart | None:
         return None
     data = [trace for index, band in enumerate(report.bands) for trace in _band(band, _colour(index))]
     layout: dict[str, Any] = {
-        "height": 460, "hovermode": "x unified",
+        "height": 488, "hovermode": "x unified",
         "xaxis": {"title": {"text": "episode"}, "anchor": "y2"},
         "yaxis": {"title": {"text": f"mean reward over {report.goal.window}"}, "domain": [0.3, 1]},
         "yaxis2": {"title": {"text": "runs going on"}, "domain": [0, 0.2], "rangemode": "tozero", "nticks": 3},

@@ -92,7 +92,7 @@ def parallel_chart(report: Report) -> Chart | None:
             line = {"color": BEST_COLOUR} if trial.trial else {"color": BASELINE_COLOUR, "dash": "dot"}
             data.append(lines([trial], name_of(trial.trial), line | {"width": 3.5}))
     layout = {
-        "height": 480, "hovermode": "closest",
+        "height": 504, "hovermode": "closest",
         "xaxis": {"tickvals": across, "ticktext": [_wrapped(name) for name in [*names, _outcome_name(report)]],
                   "side": "top", "range": [-0.3, len(names) + 0.6], "showgrid": False, "zeroline": False,
                   "tickangle": 0, "tickfont": {"size": 11}, "fixedrange": True},
@@ -103,7 +103,7 @@ def parallel_chart(report: Report) -> Chart | None:
             for x, axis in zip(across, [*axes, outcome], strict=True) for at, text in axis.ticks
         ],
         "legend": {"orientation": "h", "yanchor": "top", "y": -0.02, "x": 0, "traceorder": "reversed"},
-        "margin": {"l": 8, "r": 8, "t": 56, "b": 40},
+        "margin": {"l": 8, "r": 8, "t": 80, "b": 40},
     }  # fmt: skip
     title = f"Every trial with a score ({len(trials)}): a line through its parameters to what came out, the best on top"
     return Chart("parallel", title, data, layout, f"Parallel coordinates of {', '.join(names)}.")
