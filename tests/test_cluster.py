@@ -177,3 +177,22 @@ def test_a_trial_is_refused_where_no_machine_holds_it_and_none_to_come_does(monk
         Cluster().check_holds(8, 0)
     monkeypatch.setattr(Cluster, "to_come", lambda self: [Machine(8, 0)])
     Cluster().check_holds(8, 0)
+
+
+def test_a_worker_that_joins_after_the_driver_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = iter([[Machine(0, 0)], [Machine(0, 0)]])
+    monkeypatch.setattr(Cluster, "machines", lambda self: next(looks, [Machine(0, 0), Machine(4, 0)]))
+    monkeypatch.setattr(Cluster, "to_come", lambda self: [])
+    with caplog.at_level("INFO"):
+        Cluster().check_holds(4, 0)
+    assert caplog.messages == ["no machine of the cluster takes trials; one may join within 20 s"]
+
+
+def test_a_cluster_that_stays_without_a_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "FIRST_WORKER_S", 0.1)
+    monkeypatch.setattr(Cluster, "machines", lambda self: [Machine(0, 0)])
+    monkeypatch.setattr(Cluster, "to_come", lambda self: [])
+    with pytest.raises(UsageError, match="at most 0 CPUs and 0 GPUs"):
+        Cluster().check_holds(1, 0)

@@ -27,6 +27,8 @@ from tuner import signals
 from tuner.errors import Interrupted, UsageError
 from tuner.startup import resting_collector
 
+logger = logging.getLogger(__name__)
+
 # Read by Ray and its processes when they start; a user's own values win. RAY_AUTH_MODE is not among them: a local
 # Ray of 2.60 or newer asks for its token unless the user disabled that, and it must not change once Ray is imported.
 _ENVIRONMENT = {
@@ -51,6 +53,7 @@ _WORKERS_ENVIRONMENT = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THRE
 CONNECT_S = 5.0
 HEAD_SILENT_S = 10.0  # Ray itself gives up after a minute, and aborts the process then
 NODES_EVERY_S = 5.0
+FIRST_WORKER_S = 20.0  # for the first machine that takes trials to join a cluster which was just started
 _NOTICED_S = 5.0
 STOP_GRACE_S = 12.0  # for trials to end their iteration and save; a batch system's own grace is often 30 s
 _VITAL = ("gcs_server", "raylet")
@@ -155,6 +158,7 @@ class Cluster:
         Raises:
             UsageError: no machine that is there or may come holds it.
         """
+        self._await_first()
         machines = self.machines()
         if not any(_held(machine, cpus, gpus) for machine in (*machines, *self.to_come())):
             most_cpus, most_gpus = (max(getattr(machine, kind) for machine in machines) for kind in ("cpus", "gpus"))
@@ -162,6 +166,18 @@ class Cluster:
                 f"a trial asks for {cpus} CPUs and {gpus:g} GPUs, and no machine of the cluster has both (at most "
                 f"{most_cpus} CPUs and {most_gpus} GPUs); lower --cpus-per-trial, --gpus-per-trial or num_env_runners"
             )
+
+    def _await_first(self) -> None:
+        """Wait a little where no machine takes trials: a head alone may be the first of its cluster to be there."""
+        gives_up_at = time.monotonic() + FIRST_WORKER_S
+        is_told = False
+        while not any(machine.cpus for machine in self.machines()) and not self.to_come():
+            if time.monotonic() > gives_up_at:
+                return
+            if not is_told:
+                logger.info("no machine of the cluster takes trials; one may join within %g s", FIRST_WORKER_S)
+                is_told = True
+            time.sleep(0.5)
 
     def trials_at_once(self, cpus: int, gpus: float) -> int:
         """How many trials the machines hold now: none while all that could are lost or still to come."""
