@@ -9,12 +9,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from search_spaces.cartpole import space as cartpole
 from tuner.episodes import Outcome, score
@@ -124,6 +126,40 @@ def beside(tmp_path: Path, new: bytes) -> Callable[[str], str]:
         return url(tmp_path / name)
 
     return create
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+def test_a_study_whose_making_was_killed_between_any_two_tables_and_indexes_is_made_whole(tmp_path: Path) -> None:
+    def indexes(file: Path) -> set[str]:
+        with sqlite3.connect(file) as database:
+            return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+
+    whole, last, is_killed = tmp_path / "whole.db", 0, True
+    SweepStudy(f"sqlite:///{whole}", SPACE)
+    while is_killed:
+        last += 1
+        left = itertools.count(last, -1)
+
+        def die(connection: Any, cursor: Any, statement: str, *_: Any, left: Iterator[int] = left) -> None:
+            if statement.lstrip().startswith("CREATE") and next(left) == 1:
+                raise Killed
+
+        file = tmp_path / f"{last}.db"
+        event.listen(Engine, "before_cursor_execute", die)
+        try:
+            SweepStudy(f"sqlite:///{file}", SPACE)
+            is_killed = False
+        except Killed:
+            pass
+        finally:
+            event.remove(Engine, "before_cursor_execute", die)
+        first = SweepStudy(f"sqlite:///{file}", SPACE).start_next()
+        assert first is not None and first.number == 0
+        assert indexes(file) == indexes(whole)
+    assert last > 12, "Optuna makes fewer tables and indexes than this test was meant for"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "random", "grid"])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel, TrialUserAttributeModel
+from optuna.storages._rdb.models import BaseModel, TrialHeartbeatModel, TrialModel, TrialUserAttributeModel
 from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Update, and_, func, select, update
 from sqlalchemy.orm import Session
@@ -70,6 +70,17 @@ class LeasedStorage(RDBStorage):
         self.held: set[int] = set()  # ids of the trials that this driver runs
         self._ended_below = 0  # an id: every trial before it has ended
         super().__init__(url.replace("{", "{{").replace("}", "}}"), dict(engine_options))
+        self._complete()
+
+    def _complete(self) -> None:
+        """Make the indexes that are missing.
+
+        SQLite commits every table and every index by itself, and Optuna makes an index only along with its table. A
+        driver that was killed between the two left a study of which the next one would have made a second.
+        """
+        for table in BaseModel.metadata.sorted_tables:
+            for index in table.indexes:
+                index.create(self.engine, checkfirst=True)
 
     def check_trial_is_updatable(self, trial_id: int, trial_state: TrialState) -> None:
         """What Optuna calls in the transaction of every write to a trial.

@@ -2,4 +2,4 @@
 
 import os
 
-IS_LONG = os.environ.get("TUNER_FAULTS") == "long"  # as `make faults` has it; hours of it
+IS_LONG = os.environ.get("TUNER_FAULTS") == "long"  # as `make faults` has it; an hour and a half of it
