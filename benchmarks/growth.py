@@ -107,12 +107,12 @@ class Clock:
         self._since, self._outside_s = now, 0.0
 
 
-def simulate(clock: Clock, searcher: Any, stopper: Any) -> None:
-    """What Tune does with a searcher and a stopper."""
+def simulate(clock: Clock, relay: Any) -> None:
+    """What Tune does with what is a searcher and a stopper."""
     live: dict[str, Simulated] = {}
     number = 0
     while True:
-        config = searcher.suggest(f"trial-{number}")
+        config = relay.suggest(f"trial-{number}")
         if isinstance(config, dict):
             clock.started()
             live[f"trial-{number}"] = clock.outside(lambda config=config: Simulated(config))
@@ -122,9 +122,9 @@ def simulate(clock: Clock, searcher: Any, stopper: Any) -> None:
             return
         for key, trial in list(live.items()):
             result = clock.outside(trial.step)
-            if stopper(key, result) or result["done"]:
+            if relay(key, result) or result["done"]:
                 del live[key]
-                searcher.on_trial_complete(key, result)
+                relay.on_trial_complete(key, result)
                 clock.ended()
 
 
@@ -136,7 +136,7 @@ def run(folder: Path, trials: int, sampler: str) -> dict[str, Any]:
         patch(cluster, "private_ray", lambda machine: contextlib.nullcontext(Path("/nowhere")))
         patch(cluster, "trials_at_once", lambda *_: PARALLEL)
         patch(environment, "check", lambda env, env_config: None)
-        patch(driver, "_tune", lambda work, name, searcher, stopper: simulate(clock, searcher, stopper))
+        patch(driver, "_tune", lambda work, relay: simulate(clock, relay))
         patch(os, "fsync", lambda descriptor: None)  # the disk's time, not ours; nobody pulls the plug here
         stack.enter_context(mock.patch("tuner.export.write_policy"))  # there is none
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # the lines of the live view are part of it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 
 from tuner.deaths import Death
 from tuner.episodes import Outcome
-from tuner.hooks import MAX_DEATHS, StudySearcher, StudyStopper
+from tuner.hooks import MAX_DEATHS, Part, Relay, StudySearcher, StudyStopper
 from tuner.space import Float, SearchSpace
 from tuner.study import SweepStudy, TrialRecord, TrialState
 
@@ -552,3 +552,62 @@ def test_what_dies_or_fails_while_a_sweep_is_stopping_is_to_blame_for_nothing(
         assert tune.start() == [0], death
         tune.end(0, error=True)
     assert study.record(0).state is not TrialState.FAILED
+
+
+class Parts:
+    """Two parts that give out one trial of a study each, and what became of them."""
+
+    def __init__(self, study: SweepStudy, fails_at_end: bool = False) -> None:
+        self.events: list[str] = []
+        self._study = study
+        self._fails = fails_at_end
+
+    def __call__(self) -> Generator[Part]:
+        for number in (1, 2):
+            searcher = StudySearcher(self._study, trials=number, parallel=lambda: 1, to_config=lambda record: {})
+            self.events.append(f"{number} began")
+            try:
+                yield Part(searcher, StudyStopper(self._study, searcher))
+            finally:
+                self.events.append(f"{number} ended")
+                if self._fails:
+                    raise ZeroDivisionError
+
+
+RESULT = {"failed": None, "done": True, "wall_s": 1.5, "reports": [], **vars(OUTCOME)}
+
+
+def test_a_relay_begins_the_next_part_once_nothing_of_the_one_before_is_left_or_running(study: SweepStudy) -> None:
+    parts = Parts(study)
+    relay = Relay(parts())
+    assert (relay.suggest("a"), relay.suggest("b"), parts.events) == ({}, None, ["1 began"])
+    relay("a", RESULT)
+    relay.on_trial_complete("a")
+    assert (relay.suggest("c"), parts.events) == ({}, ["1 began", "1 ended", "2 began"])
+    relay("c", RESULT)
+    relay.on_trial_complete("c")
+    assert relay.suggest("d") == Searcher.FINISHED
+    assert not relay.stop_all()
+    relay.close()
+    assert parts.events == ["1 began", "1 ended", "2 began", "2 ended"]
+    assert states(study) == [TrialState.COMPLETE] * 2
+
+
+def test_what_fails_between_two_parts_stops_all_and_is_raised_at_the_end(study: SweepStudy) -> None:
+    relay = Relay(Parts(study, fails_at_end=True)())
+    relay.suggest("a")
+    relay("a", RESULT)
+    relay.on_trial_complete("a")
+    with pytest.raises(ZeroDivisionError):  # Tune hides it
+        relay.suggest("b")
+    assert relay.stop_all()
+    with pytest.raises(ZeroDivisionError):
+        relay.close()
+
+
+def test_a_relay_that_is_closed_ends_the_part_under_way(study: SweepStudy) -> None:
+    parts = Parts(study)
+    relay = Relay(parts())
+    relay.suggest("a")
+    relay.close()
+    assert parts.events == ["1 began", "1 ended"]

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
-from tests.conftest import Command
+from tests.conftest import Command, read_study
 from tests.soccer import alive, children, words_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("soccer_worker")]
@@ -72,24 +73,18 @@ def test_a_sweep_whose_driver_is_killed_leaves_nothing_and_goes_on(command: Comm
     assert sound.returncode == 0, sound.stderr
 
 
-def test_a_killed_trial_leaves_no_player_and_is_tried_again(tmp_path: Path) -> None:
+def test_a_killed_trial_is_tried_again_a_killed_worker_fails_its_own_and_no_player_is_left(tmp_path: Path) -> None:
     with sweeping(tmp_path) as process:
         workers = {parent_of(player) for player in players(process.pid)}
-        trials = {parent_of(worker) for worker in workers}
-        killed = trials.pop()
-        found = soccer_processes(killed)
+        killed, other = {parent_of(worker) for worker in workers}
+        found, others = soccer_processes(killed), soccer_processes(other)
         os.kill(killed, signal.SIGKILL)
+        os.kill(next(worker for worker in workers if parent_of(worker) == other), signal.SIGKILL)
         assert alive(found, 5) == set()
         output, _ = process.communicate(timeout=180)
-        assert process.returncode == 0, output
+        assert alive(others, 5) == set()
     assert "attempt 2" in output
-
-
-def test_a_killed_worker_ends_its_trial_with_the_reason(tmp_path: Path) -> None:
-    with sweeping(tmp_path) as process:
-        worker = parent_of(min(players(process.pid)))
-        found = soccer_processes(parent_of(worker))
-        os.kill(worker, signal.SIGKILL)
-        output, _ = process.communicate(timeout=180)
-        assert alive(found, 5) == set()
     assert "FAILED: soccer match" in output and "SIGKILL" in output
+    states = {trial.number: trial.state for trial in read_study(tmp_path / "soccer")}
+    assert sorted(state.name for state in states.values()) == ["COMPLETE", "FAIL"]
+    assert process.returncode == (1 if states[0] is TrialState.FAIL else 0), output

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from tuner import checkpoint, cluster, environment, judgement
 from tuner.answer import race_size, so_far, stages
@@ -19,12 +19,13 @@ from tuner.files import write_json
 from tuner.home import bring_stalled, home_at
 from tuner.hooks import (
     ErrorStopper,
-    QuietSearcher,
+    Part,
+    Relay,
     RunsSearcher,
     StudySearcher,
     StudyStopper,
     Watcher,
-    lost_actors_are_dead,
+    actors_that_stay,
 )
 from tuner.layout import TrialDir
 from tuner.lease import Owner
@@ -40,9 +41,6 @@ from tuner.study import SweepStudy, TrialRecord
 from tuner.summary import Summary
 from tuner.tensorboard import TensorBoard
 from tuner.training import RunConfig
-
-if TYPE_CHECKING:
-    from ray.tune import Stopper
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +81,8 @@ def run(plan: Plan, stop: StopRequest, stream: TextIO | None) -> Summary:
         view: AbstractContextManager[Any] = view_for(state, stream) if stream else nullcontext()
         with view as shown, place.ray() as folder:
             work = Work(plan, study, reporter, state, floor, timeout_s, place, folder, stop, shown)
-            if not is_finished(study, plan.trials):
-                _search(work)
-            if is_finished(study, plan.trials) and not stop.is_set():
-                _answer(work)
+            with closing(Relay(_parts(work))) as relay:
+                _tune(work, relay)
         answer = reporter.answer()
         is_over = is_finished(study, plan.trials) and answer.is_complete
         # The policy takes torch and RLlib, which may take longer to import than a stop has.
@@ -198,7 +194,7 @@ def is_finished(study: SweepStudy, trials: int) -> bool:
     )
 
 
-def _search(work: Work) -> None:
+def _search(work: Work) -> Generator[Part]:
     plan, study = work.plan, work.study
     watchers: Sequence[Watcher] = [
         work.reporter, TensorBoard(plan.run_dir, study),
@@ -222,14 +218,14 @@ def _search(work: Work) -> None:
     )
     started = time.monotonic()
     try:
-        _tune(work, "search", searcher, StudyStopper(study, searcher, watchers, work.check))
+        yield Part(searcher, StudyStopper(study, searcher, watchers, work.check))
     finally:
         study.add_cost("search", time.monotonic() - started)
         searcher.close()
 
 
-def _answer(work: Work) -> None:
-    """Do the runs that the race, its verdict and the path still lack."""
+def _answer(work: Work) -> Generator[Part]:
+    """The runs that the race, its verdict and the path still lack."""
     question, folders = work.reporter.question(), work.reporter.folders
     if so_far(question, folders).is_complete:
         return
@@ -249,14 +245,22 @@ def _answer(work: Work) -> None:
         is_stopping=work.is_stopping,
     )
     try:
-        _tune(work, "answer", searcher, ErrorStopper(searcher, work.check))
+        yield Part(searcher, ErrorStopper(searcher, work.check))
     finally:
         clock.stop()
         searcher.close()
 
 
-def _tune(work: Work, name: str, searcher: QuietSearcher, stopper: Stopper) -> None:
-    """Have Tune run what the searcher gives out, until it has no more, the deadline, or a stop request."""
+def _parts(work: Work) -> Generator[Part]:
+    """The search, then the answer, each as far as it is still to do."""
+    if not is_finished(work.study, work.plan.trials):
+        yield from _search(work)
+    if is_finished(work.study, work.plan.trials):
+        yield from _answer(work)
+
+
+def _tune(work: Work, relay: Relay) -> None:
+    """Have Tune run what the relay gives out, until it has no more, the deadline, or a stop request."""
     from ray import tune
     from ray.tune.execution import class_cache
     from ray.tune.stopper import CombinedStopper
@@ -264,25 +268,25 @@ def _tune(work: Work, name: str, searcher: QuietSearcher, stopper: Stopper) -> N
     from tuner.stoppers import DeadlineStopper
     from tuner.trial import PPOTrial
 
-    # Tune names these to Ray, which writes them into its log; a trial has its environment from Ray's processes.
-    passed_on = class_cache.ENV_VARS_TO_PROPAGATE
-    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in passed_on if not name.startswith("AWS_")}
+    # A trial has its environment from Ray's processes. What Tune names beside that, AWS's keys among it, Ray writes
+    # into its log; and no trial could have one of the processes that Ray has ready.
+    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
     work.stop.listen()  # `ray.init` has put a handler of its own in place of ours
     deadline = DeadlineStopper(work.state.left_s(), is_requested=work.stop.is_set)
     tuner = tune.Tuner(
         PPOTrial,
         tune_config=tune.TuneConfig(
-            search_alg=searcher, num_samples=-1, reuse_actors=True,
+            search_alg=relay, num_samples=-1, reuse_actors=True,
             trial_name_creator=_tune_name, trial_dirname_creator=_tune_name,
         ),
         # In a notebook Tune's own choice of reporter would clear the cell, and our live view with it.
         run_config=tune.RunConfig(
             progress_reporter=tune.CLIReporter(),
-            storage_path=str(work.folder / "tune"), name=name, stop=CombinedStopper(stopper, deadline), verbose=0,
+            storage_path=str(work.folder), name="tune", stop=CombinedStopper(relay, deadline), verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )  # fmt: skip
-    with lost_actors_are_dead():
+    with actors_that_stay():
         cluster.call(tuner.fit, work.stop)
 
 

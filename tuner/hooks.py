@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Protocol
 
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import Stopper
+from ray.tune.execution import tune_controller
 from ray.tune.search import Searcher
+from ray.tune.utils.object_cache import _ObjectCache
 
 from tuner import lease
 from tuner.answer.parts import Run, RunResult, Stage
@@ -252,23 +255,55 @@ class StudySearcher(QuietSearcher):
 
 
 @contextmanager
-def lost_actors_are_dead() -> Iterator[None]:
-    """Have Tune take every actor that Ray lost for a dead one while the context lasts.
+def actors_that_stay() -> Iterator[None]:
+    """Have Tune keep the actor of every trial that ended for one to come, and know a lost one, while the context lasts.
 
-    Of one that was killed for lack of memory Ray says OutOfMemoryError, at which Tune would end everything.
+    Tune itself keeps one, ends the others and starts new ones when the next trials are there; a start takes seconds of
+    a core, longer than many a run. Of an actor that was killed for lack of memory Ray says OutOfMemoryError, at which
+    Tune would end everything.
     """
-    known = RayActorManager._actor_task_failed
+    known, idle = RayActorManager._actor_task_failed, _IdleActors()
 
     def failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
             exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+        idle.are_doubtful |= isinstance(exception, RayActorError)
         known(manager, tracked_actor_task, exception)
 
     RayActorManager._actor_task_failed = failed
+    tune_controller._ObjectCache = lambda may_keep_one: idle
     try:
         yield
     finally:
         RayActorManager._actor_task_failed = known
+        tune_controller._ObjectCache = _ObjectCache
+
+
+class _IdleActors(_ObjectCache):
+    """Tune's idle actors by what they take of a machine. All stay, until a trial waits that none of them can serve.
+
+    When an actor is lost, with its machine perhaps, none of them is trusted any more: that one of them is gone, too,
+    would be told of the trial that it is given to.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.are_doubtful = False
+
+    def cache_object(self, key: Any, obj: Any) -> bool:
+        """Keep one more."""
+        self._cached_objects[key].append(obj)
+        self._num_cached_objects += 1
+        return True
+
+    def flush_cached_objects(self, force_all: bool = False) -> Iterator[Any]:
+        """Those that are to be ended."""
+        force_all |= self.are_doubtful
+        self.are_doubtful = False
+        wanted = {key for key, number in self._max_num_objects.items() if number}
+        idle = {key for key, actors in self._cached_objects.items() if actors}
+        if force_all or wanted - idle:
+            yield from super().flush_cached_objects(force_all=force_all)
 
 
 class ErrorStopper(Stopper):
@@ -427,6 +462,56 @@ class RunsSearcher(QuietSearcher):
         if last.get("failed"):
             return RunResult(None, last["failed"], wall_s)
         return RunResult(outcome_in(last), None, wall_s, last.get("judgement")) if last.get("done") else None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a sweep: who gives out what Tune runs, and who hears of its results."""
+
+    searcher: QuietSearcher
+    stopper: ErrorStopper
+
+
+class Relay(QuietSearcher, Stopper):
+    """Gives Tune one part after the other as if they were one, so that the trials' processes serve all of them.
+
+    The next part is asked for when the one before has nothing left and nothing running, or when all ends.
+    """
+
+    def __init__(self, parts: Generator[Part]) -> None:
+        super().__init__(lambda: False)  # each part asks for itself
+        self._parts = parts
+        self._changing = Lock()  # Tune has a thread of its own, and `close` is another's
+        self._part = next(parts, None)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """What the first part that has not finished suggests."""
+        with self.remembering(), self._changing:
+            while self._part is not None:
+                suggested: dict[str, Any] | str | None = self._part.searcher.suggest(trial_id)
+                if suggested != Searcher.FINISHED:
+                    return suggested
+                self._part = next(self._parts, None)
+        return str(Searcher.FINISHED)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the part that is under way."""
+        if self._part is not None:
+            self._part.searcher.on_trial_complete(trial_id, result, error)
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether the part that is under way ends this trial."""
+        return self._part is not None and self._part.stopper(trial_id, result)
+
+    def stop_all(self) -> bool:
+        """Whether something went wrong in a part or between two."""
+        return self.error is not None or (self._part is not None and self._part.stopper.stop_all())
+
+    def close(self) -> None:
+        """End the part that is under way, and raise what went wrong."""
+        with self._changing:
+            self._parts.close()
+        super().close()
 
 
 def reason_after(deaths: int, death: Death) -> str:

@@ -92,32 +92,32 @@ def replaced(*, has_ppo: bool = False) -> Iterator[None]:
         yield
 
 
-def _tune(work: Any, name: str, searcher: Any, stopper: Any) -> None:
-    """What Tune does with a searcher and a stopper, one result after the other."""
+def _tune(work: Any, relay: Any) -> None:
+    """What Tune does with what is a searcher and a stopper, one result after the other."""
     live: dict[str, PPOTrial] = {}
     number = 0
     while not work.stop.is_set():
-        suggested = searcher.suggest(f"{name}-{number}")
+        suggested = relay.suggest(f"trial-{number}")
         if isinstance(suggested, dict):
-            live[f"{name}-{number}"] = trial = PPOTrial.__new__(PPOTrial)  # its own part alone, without Tune's
+            live[f"trial-{number}"] = trial = PPOTrial.__new__(PPOTrial)  # its own part alone, without Tune's
             trial.setup(suggested)
             number += 1
             continue
         if suggested and not live:
             break
-        if not live and stopper.stop_all():  # others may be at work on the study
+        if not live and relay.stop_all():  # others may be at work on the study
             break
         for key, trial in list(live.items()):
             result = trial.step()
-            if stopper(key, result) or result["done"]:
+            if relay(key, result) or result["done"]:
                 del live[key]
                 trial.cleanup()
-                searcher.on_trial_complete(key, result)
-            if stopper.stop_all():
+                relay.on_trial_complete(key, result)
+            if relay.stop_all():
                 return
     for key, trial in live.items():
         trial.cleanup()
-        searcher.on_trial_complete(key, trial._last)
+        relay.on_trial_complete(key, trial._last)
 
 
 @functools.cache

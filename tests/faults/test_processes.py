@@ -41,13 +41,15 @@ AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # of a killed Ray; the
 class Sweep:
     """A sweep in processes of its own."""
 
-    def __init__(self, out: Path, *words: str, env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
+    def __init__(
+        self, out: Path, *words: str, command: str = "sweep", env: dict[str, str] | None = None, cwd: Path = ROOT
+    ) -> None:
         self.path = out / "run"
         self.log = out / "log"
         (out / "tmp").mkdir(parents=True, exist_ok=True)
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tuner.sweep", *(words or WORDS), "--out", str(out)],
+                [sys.executable, "-m", f"tuner.{command}", *(words or WORDS), "--out", str(out)],
                 stdout=log, stderr=log, start_new_session=True, cwd=cwd, env={**os.environ, **(env or {})},
             )  # fmt: skip
         self.seen: dict[int, psutil.Process] = {}

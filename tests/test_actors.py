@@ -1,0 +1,110 @@
+"""The processes of trials on a real Ray and Tune: the same ones serve every part, and a lost one costs one attempt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray import tune
+from ray.tune.search import Searcher
+
+from tuner.hooks import ErrorStopper, Part, QuietSearcher, Relay, actors_that_stay
+
+pytestmark = pytest.mark.ray
+
+
+class Toy(tune.Trainable):
+    """Ends with its first result, which names its process, once as many as `together` are at work in `folder`."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._folder, self._together = Path(config["folder"]), config["together"]
+
+    def step(self) -> dict[str, Any]:
+        (self._folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 60
+        while len(list(self._folder.iterdir())) < self._together and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return {"pid": os.getpid(), "done": True}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+
+class Runs(QuietSearcher):
+    """Gives out some runs that are at work together; one whose process died is given out again."""
+
+    def __init__(self, folder: Path, number: int, at_end: Callable[[set[int]], None] = lambda pids: None) -> None:
+        super().__init__(lambda: False)
+        self._config = {"folder": tempfile.mkdtemp(dir=folder), "together": number}
+        self.pids: list[int] = []
+        self.deaths = 0
+        self._left, self._live = number, 0
+        self._at_end = at_end
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._left:
+            self._left, self._live = self._left - 1, self._live + 1
+            return self._config
+        return None if self._live else str(Searcher.FINISHED)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._live -= 1
+        if error:
+            self.deaths += 1
+            self._left += self.deaths < 5
+            return
+        assert result is not None
+        self.pids.append(result["pid"])
+        if not self._left and not self._live:
+            self._at_end(set(self.pids))
+
+
+def tuned(folder: Path, *searchers: Runs) -> None:
+    """One run of Tune's over all of them."""
+
+    def parts() -> Generator[Part]:
+        for searcher in searchers:
+            yield Part(searcher, ErrorStopper(searcher))
+
+    relay = Relay(parts())
+    tuner = tune.Tuner(
+        Toy,
+        tune_config=tune.TuneConfig(search_alg=relay, num_samples=-1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=str(folder / "tune"), stop=relay, verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )  # fmt: skip
+    with actors_that_stay():
+        tuner.fit()
+    relay.close()
+
+
+def kill(pids: set[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
+
+
+def test_the_same_processes_serve_every_part(local_ray: None, tmp_path: Path) -> None:
+    parts = [Runs(tmp_path, number) for number in (2, 2, 1, 2)]
+    tuned(tmp_path, *parts)
+    assert len(set(parts[0].pids)) == 2
+    assert [set(part.pids) <= set(parts[0].pids) for part in parts] == [True] * 4
+    assert len(set(parts[3].pids)) == 2, "one was enough for the part before, and the other stayed"
+
+
+def test_idle_processes_that_were_lost_cost_the_next_run_one_attempt(local_ray: None, tmp_path: Path) -> None:
+    before, after = Runs(tmp_path, 2, kill), Runs(tmp_path, 1)
+    tuned(tmp_path, before, after)
+    assert len(set(before.pids)) == 2
+    assert (len(after.pids), after.deaths) == (1, 1)
+    assert after.pids[0] not in before.pids
