@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import threading
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -611,3 +612,27 @@ def test_a_relay_that_is_closed_ends_the_part_under_way(study: SweepStudy) -> No
     relay.suggest("a")
     relay.close()
     assert parts.events == ["1 began", "1 ended"]
+
+
+def test_a_relay_is_closed_while_a_part_waits_for_a_ray_that_is_gone(study: SweepStudy) -> None:
+    is_asked, goes_on = threading.Event(), threading.Event()
+
+    def parallel() -> int:
+        is_asked.set()
+        goes_on.wait(30)
+        return 1
+
+    def parts() -> Generator[Part]:
+        searcher = StudySearcher(study, trials=1, parallel=parallel, to_config=lambda record: {})
+        yield Part(searcher, StudyStopper(study, searcher))
+
+    relay = Relay(parts())
+    tune = threading.Thread(target=relay.suggest, args=("a",))
+    tune.start()
+    assert is_asked.wait(30)
+    closing = threading.Thread(target=relay.close)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    goes_on.set()
+    tune.join(30)

@@ -481,17 +481,18 @@ class Relay(QuietSearcher, Stopper):
     def __init__(self, parts: Generator[Part]) -> None:
         super().__init__(lambda: False)  # each part asks for itself
         self._parts = parts
-        self._changing = Lock()  # Tune has a thread of its own, and `close` is another's
+        self._changing = Lock()  # Tune has a thread of its own, which a lost Ray holds up, and `close` is another's
         self._part = next(parts, None)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """What the first part that has not finished suggests."""
-        with self.remembering(), self._changing:
+        with self.remembering():
             while self._part is not None:
                 suggested: dict[str, Any] | str | None = self._part.searcher.suggest(trial_id)
                 if suggested != Searcher.FINISHED:
                     return suggested
-                self._part = next(self._parts, None)
+                with self._changing:
+                    self._part = next(self._parts, None)
         return str(Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
