@@ -205,3 +205,30 @@ def test_among_many_trials_each_has_a_result_less_often(tmp_path: Path, monkeypa
     assert asked == [3.0] == [result_every_s(300, 1800.0)]
     assert [result_every_s(parallel, 1800.0) for parallel in (2, 100, 1000, 10**6)] == [1.0, 1.0, 5.0, 5.0]
     assert result_every_s(1000, 4.0) == 2.0, "before it would be taken for one that hangs"
+
+
+def test_a_finished_trial_frees_what_it_holds_at_once_and_what_fails_there_is_not_held_against_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Training] = []
+    close = Training.close
+
+    def failing(training: Training) -> None:
+        closed.append(training)
+        close(training)
+        raise RuntimeError("the simulator was not there any more")
+
+    monkeypatch.setattr(Training, "close", failing)
+    trial = PPOTrial.__new__(PPOTrial)
+    for number in range(2):  # one after the other in one process
+        folder = TrialDir(tmp_path / str(number))
+        run = replace(CONFIG, goal=Goal(None, 50, max_episodes=3)).to_json()
+        config = {"folder": str(folder.path), "run": run, "gpus": 0, "timeout_s": 1800.0, "parallel": 2}
+        if number:
+            assert trial.reset_config(config)
+        else:
+            trial.setup(config)
+        while not (last := trial.step())["done"]:
+            assert not closed[number:]
+        assert (last["failed"], last["episodes"], len(closed)) == (None, 3, number + 1)
+        assert not folder.stalled.exists()

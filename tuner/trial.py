@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -88,6 +89,9 @@ class PPOTrial(tune.Trainable):
                 raise  # the way home is the machines'
             self._fail(error)
         is_done = self._failure is not None or self._is_finished()
+        if is_done:  # this process may wait for its next trial for long
+            with suppress(Exception):  # what an environment says at its end is no longer anybody's concern
+                self._close()
         return self._last | {"failed": self._failure, "disk_full": self._is_disk_full, "done": is_done}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -126,15 +130,13 @@ class PPOTrial(tune.Trainable):
         return self._training is not None and self._training.is_finished
 
     def _close(self) -> None:
-        if self._training is not None:
-            self._training.close()
-            self._training = None
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
-        if self._workplace is not None:
-            self._workplace.close()
-            self._workplace = None
+        training, self._training = self._training, None
+        watch, self._watch = self._watch, None
+        place, self._workplace = self._workplace, None
+        with ExitStack() as stack:  # all of them, whichever fails
+            for held in (place, watch, training):
+                if held is not None:
+                    stack.callback(held.close)
 
 
 def result_every_s(parallel: int, timeout_s: float) -> float:
