@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.verdict import SEEDS, SPACE, called_better, finds_the_one, judged_better, simulated
+from benchmarks.verdict import SEEDS, SPACE, called_better, finds_the_one, judged_better, reliable_wins, simulated
 from search_spaces.cartpole import space as cartpole
 from tuner.answer import can_be_asked, race_size, so_far, stages
 from tuner.answer.parts import Answer, Question, Run, RunResult
@@ -100,6 +100,24 @@ class TestTheRace:
         assert answer.verdict.decision is Decision.BETTER
         assert answer.verdict.search_value == 120
         assert "Better than the baseline: trial 2 needs 100 episodes" in answer.verdict.sentence
+
+    def test_is_not_won_by_what_is_fast_on_most_seeds_and_fails_on_a_quarter_of_them(self) -> None:
+        asked = question(({}, 400), ({"lr": 1e-3}, 60), (BETTER, 120))
+
+        def episodes(run: Run) -> int:
+            if run.params["lr"] == 1e-3:
+                return 1000 if run.seed // 10_000 % 4 == 1 else 90
+            return noisy(by_lr)(run)
+
+        answer = so_far(asked, looking_up(episodes))
+        assert answer.race and answer.verdict
+        estimates = {entry.number: entry.estimate for entry in answer.race.entries}
+        assert answer.race.winner.number == 2 and estimates[1].value == 90 < estimates[2].value
+        assert answer.verdict.decision is Decision.BETTER
+
+    def test_that_is_won_by_the_reliable_ends_with_better_far_more_often(self) -> None:
+        wins, better = reliable_wins(100, 0.3)  # 1,000 in benchmarks.verdict
+        assert wins >= 0.8 and better >= 0.8  # by the interquartile mean 0.37 and 0.44
 
     def test_trains_on_its_own_seeds_and_the_verdict_on_others_with_two_configurations_alone(self) -> None:
         runs: list[Run] = []

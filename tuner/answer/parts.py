@@ -107,7 +107,7 @@ class Race:
 
     @property
     def winner(self) -> Entry:
-        """The entry of the best interquartile mean."""
+        """The entry that did best on the average of all seeds."""
         return self.entries[0]
 
 
