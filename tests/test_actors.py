@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from ray import tune
 from ray.tune.search import Searcher
 
+from tuner import cluster
 from tuner.hooks import ErrorStopper, Part, QuietSearcher, Relay, actors_that_stay
 
 pytestmark = pytest.mark.ray
@@ -67,6 +68,13 @@ class Runs(QuietSearcher):
             self._at_end(set(self.pids))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_ray() -> Iterator[None]:
+    """A Ray that ends with these tests: what other tests do to it in between would leave them with a default one."""
+    with cluster.private_ray(cluster.Machine(cpus=2, gpus=0)):
+        yield
+
+
 def tuned(folder: Path, *searchers: Runs) -> None:
     """One run of Tune's over all of them."""
 
@@ -94,7 +102,7 @@ def kill(pids: set[int]) -> None:
     psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
 
 
-def test_the_same_processes_serve_every_part(local_ray: None, tmp_path: Path) -> None:
+def test_the_same_processes_serve_every_part(tmp_path: Path) -> None:
     parts = [Runs(tmp_path, number) for number in (2, 2, 1, 2)]
     tuned(tmp_path, *parts)
     assert len(set(parts[0].pids)) == 2
@@ -102,7 +110,7 @@ def test_the_same_processes_serve_every_part(local_ray: None, tmp_path: Path) ->
     assert len(set(parts[3].pids)) == 2, "one was enough for the part before, and the other stayed"
 
 
-def test_idle_processes_that_were_lost_cost_the_next_run_one_attempt(local_ray: None, tmp_path: Path) -> None:
+def test_idle_processes_that_were_lost_cost_the_next_run_one_attempt(tmp_path: Path) -> None:
     before, after = Runs(tmp_path, 2, kill), Runs(tmp_path, 1)
     tuned(tmp_path, before, after)
     assert len(set(before.pids)) == 2
