@@ -217,26 +217,26 @@ def test_a_job_finds_its_environment_on_every_node_is_measured_and_says_where_a_
     (tmp_path / "faulty.py").write_text(FAULTY)
     (tmp_path / "mine.py").write_text(SPACE.replace("FAULT", "hang"))
     arguments = ["--sampler", "grid", "--race-seeds", "0", "--address", nodes.dashboard, "--out", out, "--name", "hung"]
-    environment = {**nodes.environment, deaths.TIMEOUT: "30"}
+    environment = {**nodes.environment, deaths.TIMEOUT: "60"}
     process = subprocess.Popen(
         words("submit", tmp_path / "mine.py", *arguments, "--wait"), env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     found: dict[str, float] = {}
 
-    def one_is_left() -> bool:
+    def is_told() -> bool:  # while it runs: how many have ended by then is a matter of the machine
+        assert process.poll() is None, process.communicate()[0]
         found.update(figures(nodes, "hung"))
-        return (found.get("ray_tuner_trials COMPLETE"), found.get("ray_tuner_trials RUNNING")) == (2, 1)
+        return found.get("ray_tuner_trials RUNNING", 0) > 0 and "ray_tuner_episodes_per_second" in found
 
-    wait_for(one_is_left)  # Prometheus finds a running sweep under its name
+    wait_for(is_told)  # Prometheus finds a running sweep under its name
     assert found["ray_tuner_trials_total_budget"] == 3
-    assert {"ray_tuner_best_score", "ray_tuner_episodes_per_second"} <= set(found)
     assert not [name for name in found if "fault" in name]
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
     *others, hung = sorted(read_study(out / "hung"), key=lambda trial: trial.params["env_config.fault"] == "hang")
     assert [trial.state.name for trial in others] == ["COMPLETE"] * 2
-    assert hung.user_attrs["reason"].startswith("no iteration within 30 s; it was in step (faulty.py, line ")
+    assert hung.user_attrs["reason"].startswith("no iteration within 60 s; it was in step (faulty.py, line ")
     assert (hung.state.name, hung.user_attrs["attempts"]) == ("FAIL", 1)
     assert not list(nodes.folder.glob("ray/*/tuner-trial-*"))
 
