@@ -80,12 +80,9 @@ def reliable_wins(count: int, misses: float) -> tuple[float, float]:
         return misses if params["lr"] in (0.2, 0.3) else 0.0
 
     verdicts = [simulated(sweep, truth, with_path=False, missing=missing).verdict for sweep in range(count)]
-    found = [verdict for verdict in verdicts if verdict is not None]
-    wins, better = (
-        [verdict.number == 1 for verdict in found],
-        [verdict.decision is Decision.BETTER for verdict in found],
-    )
-    return sum(wins) / count, sum(better) / count
+    wins = sum(verdict is not None and verdict.number == 1 for verdict in verdicts)
+    better = sum(verdict is not None and verdict.decision is Decision.BETTER for verdict in verdicts)
+    return wins / count, better / count
 
 
 def judged_better(count: int, seeds: int, more: float) -> float:
@@ -123,8 +120,7 @@ def simulated(
 ) -> Answer:
     """The answer to one simulated sweep; a run's episodes are a random one of the table's, times what is true of it.
 
-    A share of the runs, as large as `missing` says, misses the threshold.
-
+    Of the race's runs and its test's a share, as large as `missing` says, misses the threshold; the search was lucky.
     Of a judged one the truth is the mean share of points; that of a run's policy lies around it by 0.1, one standard
     deviation.
     """
@@ -137,7 +133,7 @@ def simulated(
             judgement = Judgement.of_matches([MatchRecord("all", "both", wins, 0, MATCHES - wins)])
             return RunResult(Outcome(1000, 100_000, None, 400.0), judgement=judgement)
         episodes = min(1000, max(50, round(truth(run.params) * float(draw.choice(SPREAD)))))
-        if run.folder == RACE and draw.random() < missing(run.params):  # not in the search, which was lucky
+        if run.folder == RACE and draw.random() < missing(run.params):
             episodes = 1000
         reached = episodes if episodes < 1000 else None
         return RunResult(Outcome(episodes, 100 * episodes, reached, 475.0 if reached else 400.0))

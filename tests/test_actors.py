@@ -1,4 +1,4 @@
-"""The processes of trials on a real Ray and Tune: the same ones serve every part, and a lost one costs one attempt."""
+"""The processes of trials on a real Ray and Tune: those at hand serve every part, a lost one costs one attempt."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from tuner import cluster
-from tuner.hooks import ErrorStopper, Part, QuietSearcher, Relay, actors_that_stay
+from tuner.actors import _IdleActors, actors_that_stay
+from tuner.hooks import ErrorStopper, Part, QuietSearcher, Relay
 
 pytestmark = pytest.mark.ray
 
@@ -69,10 +71,23 @@ class Runs(QuietSearcher):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_ray() -> Iterator[None]:
-    """A Ray that ends with these tests: what other tests do to it in between would leave them with a default one."""
+def ready() -> Iterator[set[int]]:
+    """A Ray that ends with these tests, as other tests end theirs; the processes that it has ready at its start."""
     with cluster.private_ray(cluster.Machine(cpus=2, gpus=0)):
-        yield
+        deadline = time.monotonic() + 30
+        while len(found := idle_workers()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield found
+
+
+def idle_workers() -> set[int]:
+    """Ray's processes below this one that wait for work."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.cmdline()[:1] == ["ray::IDLE"]:
+                found.add(process.pid)
+    return found
 
 
 def tuned(folder: Path, *searchers: Runs) -> None:
@@ -102,10 +117,10 @@ def kill(pids: set[int]) -> None:
     psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
 
 
-def test_the_same_processes_serve_every_part(tmp_path: Path) -> None:
+def test_the_processes_that_ray_has_ready_serve_every_part(ready: set[int], tmp_path: Path) -> None:
     parts = [Runs(tmp_path, number) for number in (2, 2, 1, 2)]
     tuned(tmp_path, *parts)
-    assert len(set(parts[0].pids)) == 2
+    assert set(parts[0].pids) == ready
     assert [set(part.pids) <= set(parts[0].pids) for part in parts] == [True] * 4
     assert len(set(parts[3].pids)) == 2, "one was enough for the part before, and the other stayed"
 
@@ -116,3 +131,19 @@ def test_idle_processes_that_were_lost_cost_the_next_run_one_attempt(tmp_path: P
     assert len(set(before.pids)) == 2
     assert (len(after.pids), after.deaths) == (1, 1)
     assert after.pids[0] not in before.pids
+
+
+def test_idle_actors_stay_until_a_trial_waits_that_none_can_serve_or_one_was_lost() -> None:
+    idle = _IdleActors()
+    for actor in ("a", "b"):
+        assert idle.cache_object("one CPU", actor)
+    idle.increase_max("one CPU")
+    assert list(idle.flush_cached_objects()) == []
+    idle.decrease_max("one CPU")
+    idle.increase_max("two CPUs")
+    assert list(idle.flush_cached_objects()) == ["a", "b"]
+    idle.decrease_max("two CPUs")
+    for actor in ("c", "d"):
+        assert idle.cache_object("one CPU", actor)
+    idle.are_doubtful = True
+    assert (list(idle.flush_cached_objects()), idle.are_doubtful) == (["c", "d"], False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -200,40 +201,40 @@ def test_a_stopped_job_has_saved_and_the_same_command_goes_on_to_what_one_machin
     assert "--seed is 10 there, 11 here" in refused.stdout
 
 
-def figures(nodes: Nodes, sweep: str) -> dict[str, float]:
-    """What Prometheus would read of a sweep, by name and state."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{nodes.metrics_port}/metrics") as answer:
-        lines = [line for line in answer.read().decode().splitlines() if f'sweep="{sweep}"' in line]
-    found = {}
-    for line in lines:
-        state = re.search(r'state="(\w+)"', line)
-        found[line.partition("{")[0] + (f" {state[1]}" if state else "")] = float(line.rpartition(" ")[2])
-    return found
+def test_prometheus_finds_a_running_sweep_under_its_name(nodes: Nodes, out: Path) -> None:
+    words = (*LONG, "--trials", "3", "--steps", "5000000", "--address", nodes.address)
+    sweep = Sweep(out / "measured", *words, "--name", "measured", env=nodes.environment, cwd=nodes.folder)
+    found: dict[str, float] = {}
+
+    def is_told() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{nodes.metrics_port}/metrics") as answer:
+            lines = [line for line in answer.read().decode().splitlines() if 'sweep="measured"' in line]
+        for line in lines:
+            state = re.search(r'state="(\w+)"', line)
+            found[line.partition("{")[0] + (f" {state[1]}" if state else "")] = float(line.rpartition(" ")[2])
+        return found.get("ray_tuner_trials RUNNING") == 3 and found.get("ray_tuner_episodes_per_second", 0) > 0
+
+    try:
+        sweep.wait_for(is_told)
+    finally:
+        sweep.process.send_signal(signal.SIGTERM)
+    assert sweep.end(60) == 75, sweep.log.read_text()
+    assert found["ray_tuner_trials_total_budget"] == 3
+    assert not [name for name in found if "lr" in name.split("_")]
 
 
-def test_a_job_finds_its_environment_on_every_node_is_measured_and_says_where_a_trial_there_hung(
+def test_a_job_finds_its_environment_on_every_node_and_says_where_a_trial_there_hung(
     nodes: Nodes, out: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
     (tmp_path / "mine.py").write_text(SPACE.replace("FAULT", "hang"))
     arguments = ["--sampler", "grid", "--race-seeds", "0", "--address", nodes.dashboard, "--out", out, "--name", "hung"]
     environment = {**nodes.environment, deaths.TIMEOUT: "60"}
-    process = subprocess.Popen(
-        words("submit", tmp_path / "mine.py", *arguments, "--wait"), env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
+    done = subprocess.run(
+        words("submit", tmp_path / "mine.py", *arguments, "--wait"), env=environment, capture_output=True, text=True,
+        timeout=240,
     )  # fmt: skip
-    found: dict[str, float] = {}
-
-    def is_told() -> bool:  # while it runs: how many have ended by then is a matter of the machine
-        assert process.poll() is None, process.communicate()[0]
-        found.update(figures(nodes, "hung"))
-        return found.get("ray_tuner_trials RUNNING", 0) > 0 and "ray_tuner_episodes_per_second" in found
-
-    wait_for(is_told)  # Prometheus finds a running sweep under its name
-    assert found["ray_tuner_trials_total_budget"] == 3
-    assert not [name for name in found if "fault" in name]
-    said, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, said
+    assert done.returncode == 0, done.stdout + done.stderr
     *others, hung = sorted(read_study(out / "hung"), key=lambda trial: trial.params["env_config.fault"] == "hang")
     assert [trial.state.name for trial in others] == ["COMPLETE"] * 2
     assert hung.user_attrs["reason"].startswith("no iteration within 60 s; it was in step (faulty.py, line ")

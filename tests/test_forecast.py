@@ -39,8 +39,10 @@ def test_its_time_comes_from_earlier_runs_of_the_same_kind(
     summary = json.loads((tmp_path / "cartpole/summary.json").read_text())
     summary |= {"verdict": {}, "race": {"seeds": [1, 2, 3, 4]}, "cost_s": {"race": 500.0, "path": 500.0}}
     (tmp_path / "cartpole/summary.json").write_text(json.dumps(summary | {"verdict": {"decision": "better"}}))
-    minutes = re.match(r"(\d+)(-\d+)? min", dry_run(capsys, *words)["time"])
-    assert minutes and 83 <= int(minutes[1]) <= 120  # five times the seeds, 5,000 s; and the search
+    for table in (tmp_path / "cartpole").glob("trials/*/episodes.csv"):  # a second each, whatever else the machine does
+        head, *rows = table.read_text().splitlines()
+        table.write_text("\n".join([head, *(f"{row.rpartition(',')[0]},1.0" for row in rows), ""]))
+    assert re.fullmatch(r"8\d(-\d+)? min", dry_run(capsys, *words)["time"])  # five times the seeds, 5,000 s
     assert dry_run(capsys, "--episodes", 200, "--out", tmp_path, "--name", "other")["time"] == "unknown"
 
 

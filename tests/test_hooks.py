@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 
 from tuner.deaths import Death
 from tuner.episodes import Outcome
-from tuner.hooks import MAX_DEATHS, Part, Relay, StudySearcher, StudyStopper, _IdleActors
+from tuner.hooks import MAX_DEATHS, Part, Relay, StudySearcher, StudyStopper
 from tuner.space import Float, SearchSpace
 from tuner.study import SweepStudy, TrialRecord, TrialState
 
@@ -636,19 +636,3 @@ def test_a_relay_is_closed_while_a_part_waits_for_a_ray_that_is_gone(study: Swee
     assert not closing.is_alive()
     goes_on.set()
     tune.join(30)
-
-
-def test_idle_actors_stay_until_a_trial_waits_that_none_can_serve_or_one_was_lost() -> None:
-    idle = _IdleActors()
-    for actor in ("a", "b"):
-        assert idle.cache_object("one CPU", actor)
-    idle.increase_max("one CPU")
-    assert list(idle.flush_cached_objects()) == []
-    idle.decrease_max("one CPU")
-    idle.increase_max("two CPUs")
-    assert list(idle.flush_cached_objects()) == ["a", "b"]
-    idle.decrease_max("two CPUs")
-    for actor in ("c", "d"):
-        assert idle.cache_object("one CPU", actor)
-    idle.are_doubtful = True
-    assert (list(idle.flush_cached_objects()), idle.are_doubtful) == (["c", "d"], False)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tuner import checkpoint, cluster, environment, judgement
+from tuner.actors import actors_that_stay
 from tuner.answer import race_size, so_far, stages
 from tuner.answer.parts import PATH, Answer, Run, RunResult, Stage
 from tuner.deaths import Death, death_of, iteration_timeout_s
@@ -25,7 +26,6 @@ from tuner.hooks import (
     StudySearcher,
     StudyStopper,
     Watcher,
-    actors_that_stay,
 )
 from tuner.layout import TrialDir
 from tuner.lease import Owner
@@ -262,15 +262,11 @@ def _parts(work: Work) -> Generator[Part]:
 def _tune(work: Work, relay: Relay) -> None:
     """Have Tune run what the relay gives out, until it has no more, the deadline, or a stop request."""
     from ray import tune
-    from ray.tune.execution import class_cache
     from ray.tune.stopper import CombinedStopper
 
     from tuner.stoppers import DeadlineStopper
     from tuner.trial import PPOTrial
 
-    # A trial has its environment from Ray's processes. What Tune names beside that, AWS's keys among it, Ray writes
-    # into its log; and no trial could have one of the processes that Ray has ready.
-    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
     work.stop.listen()  # `ray.init` has put a handler of its own in place of ours
     deadline = DeadlineStopper(work.state.left_s(), is_requested=work.stop.is_set)
     tuner = tune.Tuner(

@@ -1,4 +1,4 @@
-"""Where Tune meets the study: the Searcher that asks and tells it, and the Stopper that reports to it."""
+"""Where Tune meets the study and the answer: Searchers that ask and tell them, Stoppers, and the relay through both."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Protocol
 
-from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import Stopper
-from ray.tune.execution import tune_controller
 from ray.tune.search import Searcher
-from ray.tune.utils.object_cache import _ObjectCache
 
 from tuner import lease
 from tuner.answer.parts import Run, RunResult, Stage
@@ -252,58 +248,6 @@ class StudySearcher(QuietSearcher):
             with suppress(LeaseLost):
                 self._study.interrupt(number)
         super().close()
-
-
-@contextmanager
-def actors_that_stay() -> Iterator[None]:
-    """Have Tune keep the actor of every trial that ended for one to come, and know a lost one, while the context lasts.
-
-    Tune itself keeps one, ends the others and starts new ones when the next trials are there; a start takes seconds of
-    a core, longer than many a run. Of an actor that was killed for lack of memory Ray says OutOfMemoryError, at which
-    Tune would end everything.
-    """
-    known, idle = RayActorManager._actor_task_failed, _IdleActors()
-
-    def failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
-            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        idle.are_doubtful |= isinstance(exception, RayActorError)
-        known(manager, tracked_actor_task, exception)
-
-    RayActorManager._actor_task_failed = failed
-    tune_controller._ObjectCache = lambda may_keep_one: idle
-    try:
-        yield
-    finally:
-        RayActorManager._actor_task_failed = known
-        tune_controller._ObjectCache = _ObjectCache
-
-
-class _IdleActors(_ObjectCache):
-    """Tune's idle actors by what they take of a machine. All stay, until a trial waits that none of them can serve.
-
-    When an actor is lost, with its machine perhaps, none of them is trusted any more: that one of them is gone, too,
-    would be told of the trial that it is given to.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.are_doubtful = False
-
-    def cache_object(self, key: Any, obj: Any) -> bool:
-        """Keep one more."""
-        self._cached_objects[key].append(obj)
-        self._num_cached_objects += 1
-        return True
-
-    def flush_cached_objects(self, force_all: bool = False) -> Iterator[Any]:
-        """Those that are to be ended."""
-        force_all |= self.are_doubtful
-        self.are_doubtful = False
-        wanted = {key for key, number in self._max_num_objects.items() if number}
-        idle = {key for key, actors in self._cached_objects.items() if actors}
-        if force_all or wanted - idle:
-            yield from super().flush_cached_objects(force_all=force_all)
 
 
 class ErrorStopper(Stopper):

@@ -60,8 +60,8 @@ def of_race(report: Report) -> list[str]:
     )
     if verdict and verdict.seeds:
         text += (
-            f" These chose the winner; {len(verdict.seeds)} others, for the winner and the baseline alone, gave the "
-            "verdict."
+            f" These chose the winner, by the average of them all; {len(verdict.seeds)} others, for the winner and the "
+            "baseline alone, gave the verdict."
         )
     return [text, *_of_judge(report)]
 
