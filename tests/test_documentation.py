@@ -134,6 +134,7 @@ def test_links_lead_to_files_that_exist() -> None:
 
 def run_python(script: str, folder: Path) -> str:
     env = {**os.environ, "HOME": str(folder), "RAY_AIR_NEW_OUTPUT": "0"}
+    env.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # what is compiled need not be again
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, env=env, capture_output=True, text=True, timeout=240
     )

@@ -246,6 +246,14 @@ class Branching(DefaultPPOTorchRLModule):
         return out
 
 
+class Noisy(DefaultPPOTorchRLModule):
+    """A policy that says something else each time."""
+
+    def _forward(self, batch: dict[str, Any], **options: Any) -> dict[str, Any]:
+        out: dict[str, Any] = super()._forward(batch, **options)
+        return out | {"action_dist_inputs": out["action_dist_inputs"] + torch.rand(3)}
+
+
 def checkpoint_of(
     folder: Path,
     actions: gymnasium.Space[Any],
@@ -361,5 +369,11 @@ class TestThePolicy:
             next(module.pi.parameters()).fill_(weight)
         module.save_to_path(tmp_path / "checkpoint/learner_group/learner/rl_module/default_policy")
         with pytest.raises(ExportFailed, match="differs from RLlib's by nan"):
+            write_policy(tmp_path / "checkpoint", tmp_path / "policy.pt")
+        assert not (tmp_path / "policy.pt").exists()
+
+    def test_one_that_says_something_else_each_time_is_not_kept(self, tmp_path: Path) -> None:
+        checkpoint_of(tmp_path / "checkpoint", ACTIONS["discrete"], Noisy)
+        with pytest.raises(ExportFailed, match=r"differs from RLlib's by 0\."):
             write_policy(tmp_path / "checkpoint", tmp_path / "policy.pt")
         assert not (tmp_path / "policy.pt").exists()
