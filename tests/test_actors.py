@@ -10,13 +10,14 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import pytest
 from ray import tune
 from ray.tune.search import Searcher
 
-from tuner import cluster
+from tuner import actors, cluster
 from tuner.actors import _IdleActors, actors_that_stay
 from tuner.hooks import ErrorStopper, Part, QuietSearcher, Relay
 
@@ -27,13 +28,14 @@ class Toy(tune.Trainable):
     """Ends with its first result, which names its process, once as many as `together` are at work in `folder`."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._folder, self._together = Path(config["folder"]), config["together"]
+        self._folder, self._together, self._seconds = Path(config["folder"]), config["together"], config["seconds"]
 
     def step(self) -> dict[str, Any]:
         (self._folder / str(os.getpid())).touch()
         deadline = time.monotonic() + 60
         while len(list(self._folder.iterdir())) < self._together and time.monotonic() < deadline:
             time.sleep(0.05)
+        time.sleep(self._seconds)
         return {"pid": os.getpid(), "done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -44,9 +46,11 @@ class Toy(tune.Trainable):
 class Runs(QuietSearcher):
     """Gives out some runs that are at work together; one whose process died is given out again."""
 
-    def __init__(self, folder: Path, number: int, at_end: Callable[[set[int]], None] = lambda pids: None) -> None:
+    def __init__(
+        self, folder: Path, number: int, at_end: Callable[[set[int]], None] = lambda pids: None, seconds: float = 0.0
+    ) -> None:
         super().__init__(lambda: False)
-        self._config = {"folder": tempfile.mkdtemp(dir=folder), "together": number}
+        self._config = {"folder": tempfile.mkdtemp(dir=folder), "together": number, "seconds": seconds}
         self.pids: list[int] = []
         self.deaths = 0
         self._left, self._live = number, 0
@@ -147,3 +151,30 @@ def test_idle_actors_stay_until_a_trial_waits_that_none_can_serve_or_one_was_los
         assert idle.cache_object("one CPU", actor)
     idle.are_doubtful = True
     assert (list(idle.flush_cached_objects()), idle.are_doubtful) == (["c", "d"], False)
+
+
+def test_a_process_that_is_idle_for_too_long_ends_while_another_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actors, "IDLE_S", 0.5)
+    alive: list[int] = []
+    before = Runs(tmp_path, 2)
+    after = Runs(tmp_path, 1, lambda pids: alive.extend(filter(psutil.pid_exists, before.pids)), seconds=5.0)
+    tuned(tmp_path, before, after)
+    assert len(set(before.pids)) == 2 and alive == after.pids
+
+
+def test_an_actor_that_nobody_wants_for_a_minute_is_ended_and_those_in_use_stay() -> None:
+    with mock.patch.object(actors, "time") as clock:
+        clock.monotonic.return_value = 100.0
+        idle = _IdleActors()
+        for actor in ("a", "b"):
+            idle.cache_object("one CPU", actor)
+        clock.monotonic.return_value = 150.0
+        assert idle.pop_cached_object("one CPU") == "a"
+        idle.cache_object("one CPU", "a")
+        assert list(idle.flush_cached_objects()) == []
+        clock.monotonic.return_value = 161.0
+        assert (list(idle.flush_cached_objects()), idle.num_cached_objects) == (["b"], 1)
+        assert (idle.pop_cached_object("one CPU"), idle.pop_cached_object("one CPU")) == ("a", None)
+        assert (idle.num_cached_objects, idle.has_cached_object("one CPU")) == (0, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,8 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution import class_cache, tune_controller
 from ray.tune.utils.object_cache import _ObjectCache
+
+IDLE_S = 60.0
 
 
 @contextmanager
@@ -49,8 +52,9 @@ def actors_that_stay() -> Iterator[None]:
 class _IdleActors(_ObjectCache):
     """Tune's idle actors by what they take of a machine. All stay, until a trial waits that none of them can serve.
 
-    When an actor is lost, with its machine perhaps, none of them is trusted any more: that one of them is gone, too,
-    would be told of the trial that it is given to.
+    One that nobody wanted for `IDLE_S` is ended: on a cluster it holds a CPU that others may wait for. When an actor is
+    lost, with its machine perhaps, none of the idle ones is trusted any more: that one of them is gone, too, would be
+    told of the trial that it is given to.
     """
 
     def __init__(self) -> None:
@@ -59,9 +63,14 @@ class _IdleActors(_ObjectCache):
 
     def cache_object(self, key: Any, obj: Any) -> bool:
         """Keep one more."""
-        self._cached_objects[key].append(obj)
+        self._cached_objects[key].append((time.monotonic(), obj))
         self._num_cached_objects += 1
         return True
+
+    def pop_cached_object(self, key: Any) -> Any:
+        """The one that has been idle the longest; None where there is none."""
+        kept = super().pop_cached_object(key)
+        return kept and kept[1]
 
     def flush_cached_objects(self, force_all: bool = False) -> Iterator[Any]:
         """Those that are to be ended."""
@@ -70,4 +79,8 @@ class _IdleActors(_ObjectCache):
         wanted = {key for key, number in self._max_num_objects.items() if number}
         idle = {key for key, actors in self._cached_objects.items() if actors}
         if force_all or wanted - idle:
-            yield from super().flush_cached_objects(force_all=force_all)
+            yield from (actor for _, actor in super().flush_cached_objects(force_all=force_all))
+        for actors in self._cached_objects.values():
+            while actors and time.monotonic() - actors[0][0] > IDLE_S:
+                self._num_cached_objects -= 1
+                yield actors.pop(0)[1]
