@@ -156,10 +156,10 @@ def test_idle_actors_stay_until_a_trial_waits_that_none_can_serve_or_one_was_los
 def test_a_process_that_is_idle_for_too_long_ends_while_another_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actors, "IDLE_S", 0.5)
+    monkeypatch.setattr(actors, "IDLE_S", 2.0)
     alive: list[int] = []
     before = Runs(tmp_path, 2)
-    after = Runs(tmp_path, 1, lambda pids: alive.extend(filter(psutil.pid_exists, before.pids)), seconds=5.0)
+    after = Runs(tmp_path, 1, lambda pids: alive.extend(filter(psutil.pid_exists, before.pids)), seconds=8.0)
     tuned(tmp_path, before, after)
     assert len(set(before.pids)) == 2 and alive == after.pids
 
