@@ -196,6 +196,9 @@ class Mirror:
             self._show(found)
             self._commit(found)
             self._tidy()
+        if self._is_failing:
+            logger.info("%s: everything is uploaded again", self.url)
+        self._is_failing = False
 
     def _pull(self) -> None:
         self._newest, self._former = within(ANSWER_S, self.url, self._read_manifests)
@@ -324,10 +327,6 @@ class Mirror:
             except SweepError as error:
                 self._error = error
                 return
-            else:
-                if self._is_failing:
-                    logger.info("%s: everything is uploaded again", self.url)
-                self._is_failing = False
             ended.wait(min(PUSH_EVERY_S, 4 * (time.monotonic() - began)))  # a fifth of the time at most
 
     def _last_push(self) -> str | None:

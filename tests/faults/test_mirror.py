@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -310,18 +311,28 @@ def test_wrong_credentials_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def full_after(puts: float, until: float = float("inf")) -> None:
-    """Have S3 refuse every object after so many, until it has refused so many."""
+    """Have S3 refuse every object after so many, until the one of that number; training lasts until that is seen."""
     from s3fs import S3FileSystem
 
-    done = count(1)
-    written = S3FileSystem._pipe_file
+    numbers = count(1)
+    written, iterate = S3FileSystem._pipe_file, ToyEngine.iterate
+    is_seen = threading.Event()
 
     async def pipe_file(self: Any, path: str, data: bytes, **options: Any) -> Any:
-        if puts < next(done) <= until and not path.endswith(owner.OWNER):
+        number = 0 if path.endswith(owner.OWNER) else next(numbers)
+        if puts < number <= until:
+            if until in (number, float("inf")):
+                is_seen.set()
             raise OSError(errno.EDQUOT, "Disk quota exceeded")
         return await written(self, path, data, **options)
 
+    def patient(self: ToyEngine) -> Any:
+        if self.iteration == 1:
+            assert is_seen.wait(60)
+        return iterate(self)
+
     S3FileSystem._pipe_file = pipe_file
+    ToyEngine.iterate = patient  # type: ignore[method-assign]
 
 
 def test_a_full_store_is_refused_at_the_start(url: str, tmp_path: Path) -> None:
