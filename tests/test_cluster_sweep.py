@@ -180,12 +180,19 @@ def test_a_stopped_job_has_saved_and_the_same_command_goes_on_to_what_one_machin
     job = first.stdout.strip()
     assert first.returncode == 0
     wait_for((path / "trials/0000/config.json").exists)
+    waiting = subprocess.Popen(
+        words("submit", *arguments, "--wait"),
+        env=nodes.environment,
+        cwd=nodes.folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     second = run(nodes, "submit", *arguments)
     assert (second.stdout.strip(), "works on" in second.stderr) == (job, True)
-    waiting = subprocess.Popen(words("submit", *arguments, "--wait"), env=nodes.environment, cwd=nodes.folder)
-    time.sleep(3)
+    assert waiting.stdout is not None and waiting.stdout.readline().strip() == job
     assert run(nodes, "submit", "--stop", job, *at).returncode == 0
-    assert waiting.wait(timeout=90) == 75
+    waiting.communicate(timeout=90)
+    assert waiting.returncode == 75
     assert {trial.state.name for trial in read_study(path)} <= {"WAITING", "COMPLETE"}
 
     done = run(nodes, "submit", *arguments, "--wait")

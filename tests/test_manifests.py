@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +230,7 @@ with pathlib.Path(os.environ["LOG"]).open("a") as log:
     "ray": """
 import os, subprocess, sys, time
 does_not_start = "RAY_DOES_NOT_START" in os.environ
+open(os.environ["LOG"] + ".ray", "w").close()
 if sys.argv[1] == "symmetric-run":
     if does_not_start:
         sys.exit(0)  # as the real one
@@ -294,14 +295,22 @@ class BatchJob:
         )  # fmt: skip
 
     def wait_for(self, word: str) -> None:
-        deadline = time.monotonic() + 15
-        while word not in self.log.read_text():
+        """Wait until a stand-in has said so."""
+        self._wait(lambda: word in self.log.read_text())
+
+    def wait_for_ray(self) -> None:
+        """Wait until Ray is being started."""
+        self._wait(self.log.with_name("log.ray").exists)
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 
     def end(self) -> tuple[int, list[str]]:
         """The script's exit code, and what the stand-ins said."""
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=60)
         assert not [file.name for file in (self.home / ".ray").iterdir()], "the token is gone with the job"
         return code, self.log.read_text().splitlines()
 
@@ -383,7 +392,7 @@ class TestSlurm:
 
     def test_a_job_that_is_warned_while_ray_starts_is_put_back(self, script: Path, batch_job: Any) -> None:
         job = batch_job(script, "never", RAY_STARTS_IN_S="1")
-        time.sleep(0.7)
+        job.wait_for_ray()
         job.process.send_signal(signal.SIGUSR1)
         code, said = job.end()
         assert (code, said[-1]) == (EXIT_INTERRUPTED, "scontrol requeue 7")

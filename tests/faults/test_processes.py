@@ -221,8 +221,9 @@ def test_a_signal_to_every_process_ends_with_75_and_a_killed_trial_goes_on_where
     sweep = started()
     sweep.wait_for(lambda: "started, attempt 2" in sweep.log.read_text())
     sweep.wait_for_rows(saved[1].episodes)
-    sweep.wait_for(lambda: sweep.named("ray::PPOTrial.train"))
-    chance.choice(sweep.named("ray::PPOTrial.train")).kill()
+    busy: list[psutil.Process] = []
+    sweep.wait_for(lambda: busy.extend(sweep.named("ray::PPOTrial.train")) or busy)
+    chance.choice(busy).kill()
     ends(sweep, before, undisturbed)
     trials = read_study(sweep.path)
     died = [trial for trial in trials if trial.user_attrs.get("deaths")]
