@@ -614,7 +614,7 @@ def test_a_driver_that_slept_past_its_lease_finishes_nothing_that_another_took(d
 def test_a_driver_that_slept_in_the_middle_of_a_write_keeps_nobody_waiting_and_goes_on(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(storage, "_HALTED_MS", 1_000)
+    monkeypatch.setattr(storage, "_HALTED_MS", 5_000)
     url = storage.address(database)
     halts = partial(halt_at, 40, LeasedStorage, "check_trial_is_updatable")  # which has the trial's row locked
     a = sweeping(tmp_path / "a", "--trials", "12", lease_s=1.0, before=halts)
