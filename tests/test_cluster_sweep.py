@@ -18,7 +18,7 @@ import ray
 
 from tests.conftest import read_study
 from tests.faults.test_processes import Sweep
-from tests.faults.test_trials import FAULTY, SPACE
+from tests.faults.test_trials import write_space
 from tests.nodes import Nodes, can_hide
 from tests.test_sweep import SMALL, wait_for
 from tuner import deaths
@@ -233,12 +233,11 @@ def test_prometheus_finds_a_running_sweep_under_its_name(nodes: Nodes, out: Path
 def test_a_job_finds_its_environment_on_every_node_and_says_where_a_trial_there_hung(
     nodes: Nodes, out: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "faulty.py").write_text(FAULTY)
-    (tmp_path / "mine.py").write_text(SPACE.replace("FAULT", "hang"))
+    space = write_space(tmp_path, "hang")
     arguments = ["--sampler", "grid", "--race-seeds", "0", "--address", nodes.dashboard, "--out", out, "--name", "hung"]
     environment = {**nodes.environment, deaths.TIMEOUT: "60"}
     done = subprocess.run(
-        words("submit", tmp_path / "mine.py", *arguments, "--wait"), env=environment, capture_output=True, text=True,
+        words("submit", space, *arguments, "--wait"), env=environment, capture_output=True, text=True,
         timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -54,7 +54,7 @@ CONNECT_S = 5.0
 HEAD_SILENT_S = 10.0  # Ray itself gives up after a minute, and aborts the process then
 NODES_EVERY_S = 5.0
 FIRST_WORKER_S = 20.0  # for the first machine that takes trials to join a cluster which was just started
-_NOTICED_S = 5.0
+_NOTICED_S = 4.0
 STOP_GRACE_S = 12.0  # for trials to end their iteration and save; a batch system's own grace is often 30 s
 _VITAL = ("gcs_server", "raylet")
 # What a Ray of one command has no use for, and what takes most of its start: the dashboard's server, which runs without
@@ -375,7 +375,7 @@ def _end(done: futures.Future[None]) -> None:
     futures.wait([done], timeout=_NOTICED_S)
     worker.mode = mode
     ray.shutdown()
-    futures.wait([done], timeout=10)
+    futures.wait([done], timeout=_NOTICED_S)  # one that asks a dead head returns in a minute
     auto_init_hook.enable_auto_connect = True
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -51,52 +52,77 @@ class Faulty(CartPoleEnv):
 gymnasium.register("Faulty-v0", entry_point=Faulty, max_episode_steps=500)
 '''
 SPACE = '''
-"""An environment with a fault in one trial of three."""
+"""An environment with faults in some trials."""
 from tuner.space import Choice, SearchSpace
 
+faults = FAULTS
 space = SearchSpace(
-    env="faulty:Faulty-v0", max_episodes=1000, max_steps=1000, trials=3,
+    env="faulty:Faulty-v0", max_episodes=1000, max_steps=1000, trials=2 + len(faults),
     baseline={"lr": 1e-3, "train_batch_size": 256, "minibatch_size": 64, "num_epochs": 2, "fcnet_hiddens": [16],
               "num_envs_per_env_runner": 1, "env_config.fault": "well"},
-    params={"env_config.fault": Choice("well", "FAULT")},
+    params={"env_config.fault": Choice("well", *faults)},
 )
 '''
 
 
-def swept(folder: Path, fault: str, **env: str) -> tuple[list[FrozenTrial], str]:
-    """A sweep of the baseline and of two trials, one of them with the fault: its trials, and all that it said."""
+def write_space(folder: Path, *faults: str) -> Path:
+    """Write an environment, and a space of two trials and one with each of these faults; the space's file."""
     (folder / "faulty.py").write_text(FAULTY)
-    (folder / "mine.py").write_text(SPACE.replace("FAULT", fault))
-    path = f"{folder}:{os.environ.get('PYTHONPATH', '')}"
-    words = ("./mine.py", "--sampler", "grid", "--race-seeds", "0", "--parallel", "1", "--name", "run")
-    sweep = Sweep(folder, *words, env={"PYTHONPATH": path, **env}, cwd=folder)
+    (folder / "mine.py").write_text(SPACE.replace("FAULTS", repr(faults)))
+    return folder / "mine.py"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep that went on to its end over trials that hang, or take all memory."""
+
+    trials: dict[str, list[FrozenTrial]]  # by fault
+    log: str
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """One sweep with both faults, or with that alone that this machine has room for."""
+    folder, memory = tmp_path_factory.mktemp("swept"), psutil.virtual_memory()
+    faults = ("hang", "hog") if memory.available >= 2 * ROOM else ("hang",)
+    space = write_space(folder, *faults)
+    threshold = (memory.total - memory.available + ROOM) / memory.total
+    env = {
+        "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}",
+        "RAY_memory_usage_threshold": f"{threshold:.4f}",
+        "RAY_memory_monitor_refresh_ms": "50",
+        deaths.TIMEOUT: str(TIMEOUT_S),
+    }
+    words = (str(space), "--sampler", "grid", "--race-seeds", "0", "--parallel", "1", "--name", "run")
+    sweep = Sweep(folder, *words, env=env, cwd=folder)
     code = sweep.end(START_S * 4)
     log = sweep.log.read_text()
     assert code == 0, log
     assert not list(sweep.path.rglob(".stalled"))
-    return sorted(read_study(sweep.path), key=lambda trial: trial.params["env_config.fault"] == fault), log
+    trials = read_study(sweep.path)
+    return Swept({name: [t for t in trials if t.params["env_config.fault"] == name] for name in ("well", *faults)}, log)
 
 
 @pytest.mark.ray
-def test_a_trial_whose_environment_hangs_is_failed_with_where_it_was_and_the_sweep_ends(tmp_path: Path) -> None:
-    (*others, hung), log = swept(tmp_path, "hang", **{deaths.TIMEOUT: str(TIMEOUT_S)})
-    assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2, log
+def test_a_sweep_goes_on_to_its_end_over_trials_that_hang_or_take_all_memory(swept: Swept) -> None:
+    assert [trial.state for trial in swept.trials["well"]] == [TrialState.COMPLETE] * 2, swept.log
+
+
+@pytest.mark.ray
+def test_a_trial_whose_environment_hangs_is_failed_with_where_it_was(swept: Swept) -> None:
+    (hung,) = swept.trials["hang"]
     assert hung.user_attrs["reason"].startswith(f"no iteration within {TIMEOUT_S} s; it was in step (faulty.py, line ")
     assert (hung.state, hung.user_attrs["attempts"]) == (TrialState.FAIL, 1)
 
 
 @pytest.mark.ray
-def test_a_trial_that_takes_all_memory_is_tried_again_and_then_failed_and_the_sweep_ends(tmp_path: Path) -> None:
-    memory = psutil.virtual_memory()
-    if memory.available < 2 * ROOM:
+def test_a_trial_that_takes_all_memory_is_tried_again_and_then_failed(swept: Swept) -> None:
+    if "hog" not in swept.trials:
         pytest.skip("too little memory to tell one greedy trial from everything else")
-    threshold = (memory.total - memory.available + ROOM) / memory.total
-    env = {"RAY_memory_usage_threshold": f"{threshold:.4f}", "RAY_memory_monitor_refresh_ms": "50"}
-    (*others, hog), log = swept(tmp_path, "hog", **env)
-    assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2, log
+    (hog,) = swept.trials["hog"]
     assert hog.user_attrs["reason"] == f"its process died {MAX_DEATHS} times, at last of this: out of memory"
     assert (hog.state, hog.user_attrs["attempts"]) == (TrialState.FAIL, MAX_DEATHS)
-    assert len(re.findall("its process ended: out of memory; it goes on", log)) == MAX_DEATHS - 1
+    assert len(re.findall("its process ended: out of memory; it goes on", swept.log)) == MAX_DEATHS - 1
 
 
 HANG = {
