@@ -303,14 +303,14 @@ class BatchJob:
         self._wait(self.log.with_name("log.ray").exists)
 
     def _wait(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 15
         while not condition():
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 
     def end(self) -> tuple[int, list[str]]:
         """The script's exit code, and what the stand-ins said."""
-        code = self.process.wait(timeout=60)
+        code = self.process.wait(timeout=20)
         assert not [file.name for file in (self.home / ".ray").iterdir()], "the token is gone with the job"
         return code, self.log.read_text().splitlines()
 
